@@ -1,0 +1,67 @@
+//! Which holds are due, and when the next one will be.
+
+use super::{Book, Deadlines};
+use crate::{Grace, HoldId, ItemKey, Timestamp};
+
+impl Book {
+    /// Up to `limit` holds that are due at `now`, oldest deadline first.
+    #[must_use]
+    pub fn due(&self, now: Timestamp, limit: usize) -> Vec<HoldId> {
+        self.due_in(&self.due, now).take(limit).collect()
+    }
+
+    /// When the next active hold dies, graces included.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.next_deadline_in(&self.due)
+    }
+
+    /// The due holds of one item.
+    pub(super) fn due_of(&self, item: &ItemKey, now: Timestamp) -> Vec<HoldId> {
+        let slot = self.items.get(item);
+        slot.map_or_else(Vec::new, |slot| self.due_in(&slot.due, now).collect())
+    }
+
+    /// A grace makes a hold die later than one with a later deadline. So the deadlines that a
+    /// grace spares at `now` are stepped over as one range, not looked at one by one.
+    fn due_in<'a>(
+        &'a self,
+        deadlines: &'a Deadlines,
+        now: Timestamp,
+    ) -> impl Iterator<Item = HoldId> + 'a {
+        let graces = self.liveness.graces().iter();
+        let spared = graces.filter(move |grace| self.liveness.effective(grace.to) > now);
+        let ends = spared.clone().map(|grace| grace.from).chain([now]);
+        let starts = [Timestamp::from_millis(i64::MIN)].into_iter().chain(spared.map(|g| g.to));
+        starts.zip(ends).flat_map(move |(after, upto)| between(deadlines, after, upto))
+    }
+
+    pub(super) fn next_deadline_in(&self, deadlines: &Deadlines) -> Option<Timestamp> {
+        let graces = self.liveness.graces().iter();
+        let firsts = graces.filter_map(|grace: &Grace| first_after(deadlines, grace.from));
+        let earliest = deadlines.first().map(|&(deadline, _)| deadline);
+        let after_graces = self.liveness.graces().iter();
+        let nexts = after_graces.filter_map(|grace| first_after(deadlines, grace.to));
+        let candidates = firsts.chain(nexts).chain(earliest);
+        candidates.map(|deadline| self.liveness.effective(deadline)).min()
+    }
+}
+
+/// The holds with `after < deadline <= upto`.
+fn between(
+    deadlines: &Deadlines,
+    after: Timestamp,
+    upto: Timestamp,
+) -> impl Iterator<Item = HoldId> + '_ {
+    let later = deadlines.range(from_after(after)..);
+    later.take_while(move |(deadline, _)| *deadline <= upto).map(|&(_, id)| id)
+}
+
+fn first_after(deadlines: &Deadlines, after: Timestamp) -> Option<Timestamp> {
+    deadlines.range(from_after(after)..).next().map(|&(deadline, _)| deadline)
+}
+
+fn from_after(after: Timestamp) -> (Timestamp, HoldId) {
+    let next = after.as_millis().saturating_add(1);
+    (Timestamp::from_millis(next), HoldId::from_bytes([0; 16]))
+}

@@ -1,0 +1,123 @@
+//! What an accepted command answers.
+
+use std::sync::Arc;
+
+use crate::{Hold, ItemKey, Quantity, Reason, Reference, StockItem, Timestamp};
+
+/// A hold as it stands at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoldView {
+    /// The hold.
+    pub hold: Arc<Hold>,
+    /// Its deadline, graces included (R17).
+    pub expires_at: Timestamp,
+    /// The moment, on the ledger's clock.
+    pub as_of: Timestamp,
+}
+
+/// A stock item as it stands at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StockView {
+    /// The item.
+    pub item: StockItem,
+    /// The earliest deadline of an active hold on it.
+    pub next_due_at: Option<Timestamp>,
+    /// The moment, on the ledger's clock.
+    pub as_of: Timestamp,
+}
+
+/// Why the units on hand changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MovementKind {
+    /// The item was created with units.
+    Create,
+    /// Units arrived.
+    Receive,
+    /// Units appeared or vanished.
+    Adjust,
+    /// Somebody counted.
+    Count,
+    /// Units left the house.
+    Ship,
+}
+
+impl MovementKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [Self::Create, Self::Receive, Self::Adjust, Self::Count, Self::Ship];
+
+    /// The word that is written and sent.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Receive => "receive",
+            Self::Adjust => "adjust",
+            Self::Count => "count",
+            Self::Ship => "ship",
+        }
+    }
+
+    /// The kind that a written word names.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// One immutable row of the stock history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Movement {
+    /// Rises with every movement of the ledger.
+    pub id: i64,
+    /// Of which item.
+    pub item: Arc<ItemKey>,
+    /// Why.
+    pub kind: MovementKind,
+    /// By how many units.
+    pub delta: Quantity,
+    /// Units on hand afterwards.
+    pub on_hand_after: Quantity,
+    /// For people.
+    pub reason: Option<Reason>,
+    /// The shop's own mark.
+    pub reference: Option<Reference>,
+    /// When, on the ledger's clock.
+    pub at: Timestamp,
+}
+
+/// What an accepted command answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A hold was placed.
+    Placed {
+        /// The hold as it is now.
+        hold: HoldView,
+        /// It was placed by an earlier request with the same key (R11).
+        replayed: bool,
+    },
+    /// A verb on a hold was done, or had been done.
+    Settled {
+        /// The hold as it is now.
+        hold: HoldView,
+        /// It was done by an earlier request with the same key (R19).
+        replayed: bool,
+        /// The confirm took the units a second time (R8).
+        reacquired: bool,
+    },
+    /// Units on hand changed.
+    Moved {
+        /// How.
+        movement: Movement,
+        /// The item as it is now.
+        item: StockView,
+        /// It was done by an earlier request with the same key (R19).
+        replayed: bool,
+    },
+    /// An item was created, or its policy set.
+    PolicySet {
+        /// The item as it is now.
+        item: StockView,
+        /// It was not there before.
+        created: bool,
+    },
+}
