@@ -16,8 +16,8 @@ use std::{
 
 use crate::{
     Action, Command, Digest, Done, Hold, HoldId, HoldState, HoldView, ItemKey, KeyId, KeyRecord,
-    Limits, Liveness, Movement, MovementKind, Outcome, Quantity, Reason, Reference, Rejection,
-    StockItem, StockView, Timestamp, Transition,
+    Limits, Liveness, Movement, MovementKind, Outcome, Placed, Quantity, Reason, Reference,
+    Rejection, Settled, StockItem, StockMoved, StockView, Timestamp, Transition,
 };
 
 mod due;
@@ -39,7 +39,7 @@ mod stock;
 ///     safety_stock: None,
 /// };
 /// let outcome = book.apply(&Command::new(create), Timestamp::from_millis(0))?;
-/// assert!(matches!(outcome, Outcome::PolicySet { created: true, .. }));
+/// assert!(matches!(outcome, Outcome::PolicySet(set) if set.created));
 /// assert_eq!(book.item(&mug).map(|item| item.available().get()), Some(5));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -188,14 +188,14 @@ impl Book {
                 if matches!(action, Action::Place(_)) {
                     replayed_place(view)
                 } else {
-                    Ok(Outcome::Settled { hold: view, replayed: true, reacquired: false })
+                    Ok(Outcome::Settled(Settled { hold: view, replayed: true, reacquired: false }))
                 }
             }
             Done::Movement(id) => {
                 let damaged = || Rejection::Damaged { what: format!("movement {id} is missing") };
                 let movement = self.movements.get(&id).cloned().ok_or_else(damaged)?;
                 let item = self.stock_view(&movement.item, now)?;
-                Ok(Outcome::Moved { movement, item, replayed: true })
+                Ok(Outcome::StockMoved(Box::new(StockMoved { movement, item, replayed: true })))
             }
         }
     }
@@ -223,7 +223,11 @@ impl Book {
     }
 
     fn settled(&self, hold: Arc<Hold>, now: Timestamp) -> Outcome {
-        Outcome::Settled { hold: self.view_of(hold, now), replayed: false, reacquired: false }
+        Outcome::Settled(Settled {
+            hold: self.view_of(hold, now),
+            replayed: false,
+            reacquired: false,
+        })
     }
 }
 
@@ -515,7 +519,7 @@ fn active_deadline(hold: &Hold) -> Option<Timestamp> {
 fn replayed_place(view: HoldView) -> Result<Outcome, Rejection> {
     match view.hold.state {
         HoldState::Active | HoldState::Confirmed | HoldState::Shipped => {
-            Ok(Outcome::Placed { hold: view, replayed: true })
+            Ok(Outcome::Placed(Placed { hold: view, replayed: true }))
         }
         HoldState::Released | HoldState::Expired | HoldState::Revoked | HoldState::Cancelled => {
             Err(Rejection::HoldEnded { hold: Box::new(view) })
@@ -545,11 +549,10 @@ impl Outcome {
     /// What a key points at. A policy takes none: to set it twice is to set it once.
     fn done(&self) -> Option<Done> {
         match self {
-            Self::Placed { hold, .. } | Self::Settled { hold, .. } => {
-                Some(Done::Hold(hold.hold.id))
-            }
-            Self::Moved { movement, .. } => Some(Done::Movement(movement.id)),
-            Self::PolicySet { .. } => None,
+            Self::Placed(placed) => Some(Done::Hold(placed.hold.hold.id)),
+            Self::Settled(settled) => Some(Done::Hold(settled.hold.hold.id)),
+            Self::StockMoved(moved) => Some(Done::Movement(moved.movement.id)),
+            Self::PolicySet(_) => None,
         }
     }
 }

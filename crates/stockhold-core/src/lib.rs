@@ -42,8 +42,8 @@
 //! let (lines, on_expired, reference) = (None, OnExpired::Fail, None);
 //! let confirm = Action::Confirm { id, lines, on_expired, reference };
 //! let outcome = book.apply(&Command::new(confirm), at(30))?;
-//! let Outcome::Settled { hold, .. } = outcome else { panic!("not settled") };
-//! assert_eq!(hold.hold.state, HoldState::Confirmed);
+//! let Outcome::Settled(settled) = outcome else { panic!("not settled") };
+//! assert_eq!(settled.hold.hold.state, HoldState::Confirmed);
 //! assert_eq!(book.item(&tee).map(|item| item.allocated), Some(Quantity::ONE));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -83,7 +83,9 @@ pub use id::{
 };
 pub use key::{Digest, Done, KeyId, KeyRecord};
 pub use limits::{InvalidLimit, Limits};
-pub use outcome::{HoldView, Movement, MovementKind, Outcome, StockView};
+pub use outcome::{
+    HoldView, Movement, MovementKind, Outcome, Placed, PolicySet, Settled, StockMoved, StockView,
+};
 pub use quantity::{OutOfRange, Quantity};
 pub use rejection::{Rejection, Shortage};
 pub use stock::StockItem;

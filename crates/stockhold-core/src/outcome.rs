@@ -85,39 +85,55 @@ pub struct Movement {
     pub at: Timestamp,
 }
 
+/// A hold was placed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// The hold as it is now.
+    pub hold: HoldView,
+    /// It was placed by an earlier request with the same key (R11).
+    pub replayed: bool,
+}
+
+/// A verb on a hold was done, or had been done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The hold as it is now.
+    pub hold: HoldView,
+    /// It was done by an earlier request with the same key (R19).
+    pub replayed: bool,
+    /// The confirm took the units a second time (R8).
+    pub reacquired: bool,
+}
+
+/// Units on hand changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StockMoved {
+    /// How.
+    pub movement: Movement,
+    /// The item as it is now.
+    pub item: StockView,
+    /// It was done by an earlier request with the same key (R19).
+    pub replayed: bool,
+}
+
+/// An item was created, or its policy set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicySet {
+    /// The item as it is now.
+    pub item: StockView,
+    /// It was not there before.
+    pub created: bool,
+}
+
 /// What an accepted command answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A hold was placed.
-    Placed {
-        /// The hold as it is now.
-        hold: HoldView,
-        /// It was placed by an earlier request with the same key (R11).
-        replayed: bool,
-    },
-    /// A verb on a hold was done, or had been done.
-    Settled {
-        /// The hold as it is now.
-        hold: HoldView,
-        /// It was done by an earlier request with the same key (R19).
-        replayed: bool,
-        /// The confirm took the units a second time (R8).
-        reacquired: bool,
-    },
-    /// Units on hand changed.
-    Moved {
-        /// How.
-        movement: Movement,
-        /// The item as it is now.
-        item: StockView,
-        /// It was done by an earlier request with the same key (R19).
-        replayed: bool,
-    },
-    /// An item was created, or its policy set.
-    PolicySet {
-        /// The item as it is now.
-        item: StockView,
-        /// It was not there before.
-        created: bool,
-    },
+    /// To a place.
+    Placed(Placed),
+    /// To the verbs on a hold.
+    Settled(Settled),
+    /// To receive, adjust and count; boxed, because it is rare and large.
+    StockMoved(Box<StockMoved>),
+    /// To a policy; boxed, because it is rare and large.
+    PolicySet(Box<PolicySet>),
 }

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::Book;
 use crate::{
-    Basket, Hold, HoldId, HoldState, ItemKey, Line, Outcome, Owner, Place, Quantity, Rejection,
-    Shortage, Step, Timestamp,
+    Basket, Hold, HoldId, HoldState, ItemKey, Line, Outcome, Owner, Place, Placed, Quantity,
+    Rejection, Shortage, Step, Timestamp,
 };
 
 impl Book {
@@ -154,7 +154,7 @@ impl Book {
         });
         self.changes.placed.push(hold.id);
         self.write_hold(hold.clone());
-        Ok(Outcome::Placed { hold: self.view_of(hold, now), replayed: false })
+        Ok(Outcome::Placed(Placed { hold: self.view_of(hold, now), replayed: false }))
     }
 
     /// The lines share the key of the item in hand, so that a thousand holds of one item do not

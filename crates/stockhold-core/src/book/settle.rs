@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Book, Note, touched};
 use crate::{
     Basket, Hold, HoldId, HoldState, Line, Moved, MovementKind, OnExpired, Outcome, Quantity,
-    Reason, Reference, Rejection, Step, StockItem, Timestamp, Transition, Ttl,
+    Reason, Reference, Rejection, Settled, Step, StockItem, Timestamp, Transition, Ttl,
 };
 
 impl Book {
@@ -56,7 +56,8 @@ impl Book {
             return Err(self.hold_expired(hold));
         }
         let hold = self.step_with(hold, Step::Rehold, moved, note, now)?;
-        Ok(Outcome::Settled { hold: self.view_of(hold, now), replayed: false, reacquired: true })
+        let hold = self.view_of(hold, now);
+        Ok(Outcome::Settled(Settled { hold, replayed: false, reacquired: true }))
     }
 
     pub(super) fn release(

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{Book, Note, touched};
 use crate::{
-    ItemKey, MovementKind, Outcome, Quantity, Reason, Reference, Rejection, StockItem, Timestamp,
+    ItemKey, MovementKind, Outcome, PolicySet, Quantity, Reason, Reference, Rejection, StockItem,
+    StockMoved, Timestamp,
 };
 
 impl Book {
@@ -87,7 +88,8 @@ impl Book {
             None => self.create(key, on_hand, safety_stock, now)?,
             Some(item) => self.change_policy(item, on_hand, safety_stock, now)?,
         }
-        Ok(Outcome::PolicySet { item: self.stock_view(key, now)?, created })
+        let item = self.stock_view(key, now)?;
+        Ok(Outcome::PolicySet(Box::new(PolicySet { item, created })))
     }
 
     fn create(
@@ -140,6 +142,6 @@ impl Book {
     ) -> Result<Outcome, Rejection> {
         let movement = self.move_units(item, kind, delta, note, now)?;
         let item = self.stock_view(&movement.item, now)?;
-        Ok(Outcome::Moved { movement, item, replayed: false })
+        Ok(Outcome::StockMoved(Box::new(StockMoved { movement, item, replayed: false })))
     }
 }

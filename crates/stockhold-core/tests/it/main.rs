@@ -1,1 +1,11 @@
-//! The tests of the rules.
+//! The tests of the rules: as scenarios, as a table, and as properties of random histories.
+
+mod history;
+mod ledger;
+mod oracle;
+mod properties;
+mod rows;
+mod rules;
+mod scenario;
+mod scenarios;
+mod table;

@@ -1,0 +1,2 @@
+//! stockhold.
+fn main() {}

@@ -1,0 +1,99 @@
+//! Why something was not done: the rules said no, or it could not be carried out.
+
+use std::{error::Error as StdError, fmt, time::Duration};
+
+use stockhold_core::Rejection;
+
+/// Why a verb was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The rules say no. Asking again helps only if [`Rejection::is_transient`].
+    #[error(transparent)]
+    Rejected(Box<Rejection>),
+    /// It could not be carried out; the kind says what to do next.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
+impl From<Rejection> for Error {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(Box::new(rejection))
+    }
+}
+
+/// What the caller does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// Too much is waiting already. Nothing was done; ask again after a moment.
+    Overloaded,
+    /// The ledger does not answer, or not whether it was done. Ask again with the same
+    /// idempotency key, or look the hold up; without a key it may be done twice.
+    Unavailable,
+    /// This one request met damaged rows or a bug; others go on. Do not repeat it; tell the
+    /// operator.
+    Internal,
+    /// The engine is shutting down. Nothing was done; ask another instance.
+    Closed,
+    /// Another process has the ledger. Stop that one first.
+    InUse,
+    /// This is not a ledger, or one of another version. Nothing was touched.
+    Incompatible,
+    /// A setting is wrong. The message names it.
+    Invalid,
+}
+
+/// Something could not be carried out.
+#[derive(Debug)]
+pub struct Failure {
+    /// What the caller does next.
+    pub kind: FailureKind,
+    /// What happened, for people.
+    pub message: String,
+    /// After how long it makes sense to ask again.
+    pub retry_after: Option<Duration>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Failure {
+    /// A failure of this kind.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        let retry_after = match kind {
+            FailureKind::Overloaded | FailureKind::Unavailable => Some(Duration::from_secs(1)),
+            FailureKind::Internal
+            | FailureKind::Closed
+            | FailureKind::InUse
+            | FailureKind::Incompatible
+            | FailureKind::Invalid => None,
+        };
+        Self { kind, message: message.into(), retry_after, source: None }
+    }
+
+    /// The same, with what lies behind it.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The same for one more caller; what lies behind it stays with the first.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            kind: self.kind,
+            message: self.message.clone(),
+            retry_after: self.retry_after,
+            source: None,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Failure {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}

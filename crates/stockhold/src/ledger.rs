@@ -1,0 +1,155 @@
+//! The ledger: the durable truth, and what every implementation of it promises.
+//!
+//! | ledger | for |
+//! |---|---|
+//! | [`memory`] | tests, and the model that the others are compared with |
+//! | [`sqlite`] | one machine: a file, nothing to install |
+//!
+//! A ledger knows rows and transactions. It knows nothing of the engine that calls it, and it has
+//! no rules of its own: it puts rows into a [`stockhold_core::Book`], and writes back what changed.
+
+use std::{fmt::Debug, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use stockhold_core::{
+    Command, HoldId, HoldView, ItemKey, Outcome, Rejection, StockView, verify::Report,
+};
+
+use crate::Failure;
+
+pub mod memory;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+
+/// The number of a batch, chosen before it is written, by which it can be found again (R15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BatchId(pub [u8; 16]);
+
+/// Commands that share one transaction.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Its number.
+    pub id: BatchId,
+    /// What to do, in this order.
+    pub commands: Vec<Command>,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub struct Applied {
+    /// One answer for each command, in the same order.
+    pub answers: Vec<Result<Outcome, Rejection>>,
+    /// In how long the next active hold dies; none if no hold is active.
+    pub next_due: Option<Duration>,
+}
+
+/// Holds that are due.
+#[derive(Debug, Default)]
+pub struct Due {
+    /// Oldest deadline first.
+    pub holds: Vec<HoldId>,
+    /// In how long the next active hold dies; none if no hold is active.
+    pub next_due: Option<Duration>,
+}
+
+/// Why a batch was not applied, as far as is known.
+#[derive(Debug)]
+pub enum ApplyError {
+    /// Nothing was written, because of what one of the commands meets or would write. Without
+    /// that command the batch would have gone through.
+    Refused(Failure),
+    /// Nothing was written, whatever the commands are: the ledger cannot be reached, is full, ...
+    Unavailable(Failure),
+    /// The transaction was sent off, and whether it took hold is not known. [`Ledger::landed`]
+    /// tells; if it did, these are the answers.
+    Unknown {
+        /// What is to be answered if the batch has landed.
+        applied: Applied,
+        /// What happened.
+        failure: Failure,
+    },
+}
+
+/// A durable home of stock and holds.
+///
+/// The conformance suite has a law of the same name for every line under *Behavior*.
+#[async_trait]
+pub trait Ledger: Debug + Send + Sync + 'static {
+    /// Applies the commands in order, in one transaction.
+    ///
+    /// # Behavior
+    /// - `answers_in_order`: there is one answer for each command, in the order of the commands.
+    /// - `a_rejection_spoils_nothing`: a refused command changes nothing; its neighbours are
+    ///   applied.
+    /// - `applied_is_durable`: what was answered is there after the ledger is opened again.
+    /// - `commands_see_each_other`: a command meets the rows as the one before it left them.
+    /// - `a_sign_of_life`: an empty batch counts as a sign of life of the ledger (R17).
+    /// - `an_outage_gives_grace`: before anything expires after an outage, its grace is given.
+    /// - `ledger_time_never_goes_back`: a wall clock that steps back makes no hold live longer.
+    /// - `runs_to_its_end`: a batch that was begun is applied even if the caller stops waiting.
+    ///
+    /// # Errors
+    /// [`ApplyError`] says what is known about what was written.
+    async fn apply(&self, batch: Arc<Batch>) -> Result<Applied, ApplyError>;
+
+    /// Whether a batch is in the ledger.
+    ///
+    /// # Behavior
+    /// - `landed_finds_the_last_batch`: true for the last batch that changed anything, at least
+    ///   until the next one is applied.
+    /// - `landed_denies_what_it_never_saw`: false for a number that it never saw. *Not found* is
+    ///   not *failed*, if the transaction may still be on its way.
+    ///
+    /// # Errors
+    /// `Unavailable` if the ledger cannot be asked.
+    async fn landed(&self, id: BatchId) -> Result<bool, Failure>;
+
+    /// A hold as it is now.
+    ///
+    /// # Behavior
+    /// - `reads_see_what_was_answered`: whatever was answered before the read began is in it.
+    /// - `a_due_hold_shows_as_expired`: also if nobody has expired it yet (R2).
+    ///
+    /// # Errors
+    /// `Unavailable` if the ledger cannot be asked.
+    async fn hold(&self, id: HoldId) -> Result<Option<HoldView>, Failure>;
+
+    /// A stock item as it is now.
+    ///
+    /// # Behavior
+    /// - `reads_see_what_was_answered`, as for [`Ledger::hold`].
+    /// - `an_item_knows_its_next_deadline`: `next_due_at` is the earliest deadline of an active
+    ///   hold on it.
+    ///
+    /// # Errors
+    /// `Unavailable` if the ledger cannot be asked.
+    async fn stock(&self, key: &ItemKey) -> Result<Option<StockView>, Failure>;
+
+    /// Up to `limit` holds that are due.
+    ///
+    /// # Behavior
+    /// - `due_finds_the_oldest_first`: in order of their deadlines, only active ones.
+    /// - `due_knows_the_next_deadline`: `next_due` is in how long the next one dies.
+    ///
+    /// # Errors
+    /// `Unavailable` if the ledger cannot be asked.
+    async fn due(&self, limit: usize) -> Result<Due, Failure>;
+
+    /// Recomputes the invariants from the rows, in one consistent snapshot.
+    ///
+    /// # Behavior
+    /// - `a_history_verifies_clean`: whatever was done through [`Ledger::apply`].
+    ///
+    /// # Errors
+    /// `Unavailable` if the ledger cannot be asked.
+    async fn verify(&self) -> Result<Report, Failure>;
+
+    /// Finishes what was begun and gives the ledger back. Later calls fail as `Closed`.
+    ///
+    /// # Behavior
+    /// - `close_lets_another_open`: the ledger can be opened again at once.
+    ///
+    /// # Errors
+    /// `Unavailable` if it could not be closed in order; what was answered is durable anyway.
+    async fn close(&self) -> Result<(), Failure>;
+}

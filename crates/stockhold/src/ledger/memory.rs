@@ -1,0 +1,170 @@
+//! A ledger that forgets everything when it is dropped: for tests, and as the model of the others.
+//! It is a [`Book`] that holds all rows.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use stockhold_core::{
+    Book, HoldId, HoldView, ItemKey, Limits, Liveness, Moved, Movement, StockView, Timestamp,
+    Transition,
+    verify::{HoldRow, ItemRow, LineRow, MovementRow, Report, TransitionRow, Verifier},
+};
+
+use super::{Applied, ApplyError, Batch, BatchId, Due, Ledger};
+use crate::{
+    Failure, FailureKind,
+    clock::{Clock, LedgerClock},
+};
+
+/// The reference ledger.
+#[derive(Debug)]
+pub struct MemoryLedger {
+    clock: LedgerClock,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    book: Book,
+    transitions: HashMap<HoldId, Vec<Transition>>,
+    movements: Vec<Movement>,
+    last_batch: Option<BatchId>,
+    closed: bool,
+}
+
+impl MemoryLedger {
+    /// An empty ledger.
+    #[must_use]
+    pub fn new(limits: Limits, clock: Arc<dyn Clock>) -> Self {
+        let clock = LedgerClock::start(clock, Timestamp::default());
+        let mut book = Book::new(limits);
+        book.set_liveness(Liveness::new(clock.now(), Vec::new()));
+        let (transitions, movements) = (HashMap::new(), Vec::new());
+        let state = State { book, transitions, movements, last_batch: None, closed: false };
+        Self { clock, state: Mutex::new(state) }
+    }
+
+    fn open(&self) -> Result<MutexGuard<'_, State>, Failure> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.closed {
+            return Err(Failure::new(FailureKind::Closed, "the ledger is closed"));
+        }
+        Ok(state)
+    }
+}
+
+#[async_trait]
+impl Ledger for MemoryLedger {
+    async fn apply(&self, batch: Arc<Batch>) -> Result<Applied, ApplyError> {
+        let mut state = self.open().map_err(ApplyError::Unavailable)?;
+        let now = self.clock.now();
+        state.book.advance(now);
+        let answers = batch.commands.iter().map(|command| state.book.apply(command, now)).collect();
+        state.keep(&batch);
+        Ok(Applied { answers, next_due: state.book.next_deadline().map(|at| at.since(now)) })
+    }
+
+    async fn landed(&self, id: BatchId) -> Result<bool, Failure> {
+        Ok(self.open()?.last_batch == Some(id))
+    }
+
+    async fn hold(&self, id: HoldId) -> Result<Option<HoldView>, Failure> {
+        Ok(self.open()?.book.hold_view(id, self.clock.now()))
+    }
+
+    async fn stock(&self, key: &ItemKey) -> Result<Option<StockView>, Failure> {
+        let key = Arc::new(key.clone());
+        Ok(self.open()?.book.stock_view(&key, self.clock.now()).ok())
+    }
+
+    async fn due(&self, limit: usize) -> Result<Due, Failure> {
+        let (state, now) = (self.open()?, self.clock.now());
+        let next_due = state.book.next_deadline().map(|at| at.since(now));
+        Ok(Due { holds: state.book.due(now, limit), next_due })
+    }
+
+    async fn verify(&self) -> Result<Report, Failure> {
+        Ok(self.open()?.verify())
+    }
+
+    async fn close(&self) -> Result<(), Failure> {
+        self.open()?.closed = true;
+        Ok(())
+    }
+}
+
+impl State {
+    fn keep(&mut self, batch: &Batch) {
+        if self.book.is_changed() {
+            self.last_batch = Some(batch.id);
+        }
+        for (id, transition) in &self.book.changes().transitions {
+            self.transitions.entry(*id).or_default().push(transition.clone());
+        }
+        self.movements.extend(self.book.changes().movements.iter().cloned());
+        self.book.commit();
+    }
+
+    fn verify(&self) -> Report {
+        let mut verifier = Verifier::new();
+        let mut numbers = HashMap::new();
+        for (number, item) in (1..).zip(self.book.items()) {
+            numbers.insert(item.key.clone(), number);
+            verifier.item(ItemRow {
+                item: number,
+                name: item.key.to_string(),
+                on_hand: item.on_hand.get(),
+                held: item.held.get(),
+                allocated: item.allocated.get(),
+                lent: item.lent.get(),
+                safety_stock: item.safety_stock.get(),
+            });
+        }
+        let number = |item: &Arc<ItemKey>| numbers.get(item).copied().unwrap_or(0);
+        for hold in self.book.holds() {
+            let lines = hold.lines.iter();
+            let steps = self.transitions.get(&hold.id).map_or(&[][..], Vec::as_slice);
+            verifier.hold(&HoldRow {
+                id: hold.id,
+                created_at: hold.created_at.as_millis(),
+                deadline: hold.deadline.as_millis(),
+                max_deadline: hold.max_deadline.as_millis(),
+                lines: lines
+                    .map(|l| LineRow { item: number(&l.item), requested: l.requested.get() })
+                    .collect(),
+                transitions: steps.iter().map(transition_row).collect(),
+            });
+        }
+        for movement in &self.movements {
+            verifier.movement(&MovementRow {
+                id: movement.id,
+                item: number(&movement.item),
+                kind: movement.kind.as_str().to_owned(),
+                delta: movement.delta.get(),
+                on_hand_after: movement.on_hand_after.get(),
+            });
+        }
+        verifier.finish(self.book.liveness().alive_at().as_millis())
+    }
+}
+
+fn transition_row(transition: &Transition) -> TransitionRow {
+    let lines = match &transition.moved {
+        Moved::All => None,
+        Moved::Lines(named) => {
+            let row = |&(index, units): &(usize, stockhold_core::Quantity)| {
+                (i64::try_from(index).unwrap_or(i64::MAX), units.get())
+            };
+            Some(named.iter().map(row).collect())
+        }
+    };
+    TransitionRow {
+        n: i64::from(transition.n),
+        step: transition.step.as_str().to_owned(),
+        at: transition.at.as_millis(),
+        lines,
+    }
+}

@@ -1,0 +1,45 @@
+//! stockhold holds stock for a customer while they pay, and never oversells.
+//!
+//! An [`Engine`] stands on a ledger, the durable truth: a file on one machine. Its verbs are those
+//! of a checkout: [`Engine::place`], [`Engine::confirm`], [`Engine::release`].
+//!
+//! ```
+//! use stockhold::*;
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let engine = Engine::in_memory()?;
+//! let mug = ItemKey::at_default(Sku::new("MUG")?);
+//! engine.set_policy(&mug, Some(Quantity::ONE), None).await?; // the last one
+//!
+//! let lines = Basket::new([(mug, Quantity::ONE)])?;
+//! let ann = engine.place(PlaceRequest::new(Owner::new("ann")?, lines.clone())).await?;
+//! let ben = engine.place(PlaceRequest::new(Owner::new("ben")?, lines)).await;
+//! assert!(matches!(ben, Err(Error::Rejected(no)) if no.code() == "insufficient_stock"));
+//!
+//! engine.confirm(ann.hold.hold.id, ConfirmRequest::default()).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! What can be said of stock and holds, and the rules, are in [`stockhold_core`]; its types are
+//! re-exported here.
+
+mod batcher;
+pub mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod engine;
+mod error;
+#[cfg(feature = "conformance")]
+pub mod fault;
+mod ids;
+pub mod ledger;
+mod settings;
+mod sweeper;
+
+pub use engine::{Adjustment, ConfirmRequest, Engine, EngineBuilder, PlaceRequest};
+pub use error::{Error, Failure, FailureKind};
+pub use settings::Settings;
+pub use stockhold_core::{
+    Basket, HoldId, HoldState, HoldView, IdempotencyKey, InvalidBasket, InvalidName, ItemKey,
+    Limits, Location, Movement, OnExpired, Owner, Placed, PolicySet, Quantity, Reason, Reference,
+    Rejection, Settled, Sku, StockMoved, StockView, Timestamp, Ttl, verify,
+};
