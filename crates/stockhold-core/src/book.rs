@@ -55,6 +55,8 @@ pub struct Book {
     last_movement: i64,
     changes: Changes,
     undo: Undo,
+    /// Holds that came in hand ended, or ended here, since the last `forget_settled`.
+    settled: Vec<HoldId>,
 }
 
 /// Active holds by their stored deadline.
@@ -115,6 +117,7 @@ impl Book {
             last_movement: 0,
             changes: Changes::default(),
             undo: Undo::default(),
+            settled: Vec::new(),
         }
     }
 
@@ -390,17 +393,18 @@ impl Book {
         self.changes.clear();
     }
 
-    /// Puts away what no deadline depends on: holds that have ended, records of keys, movements,
-    /// and beyond `most_items` the items without an active hold. Only between commits.
-    pub fn forget_settled(&mut self, settled: impl IntoIterator<Item = HoldId>, most_items: usize) {
-        for id in settled {
+    /// Puts away what no deadline depends on: the holds that have ended, records of keys,
+    /// movements, and beyond `most_idle` the items without an active hold. For a ledger that can
+    /// read them again; only between a commit or rollback and the next command.
+    pub fn forget_settled(&mut self, most_idle: usize) {
+        for id in self.settled.drain(..) {
             if self.holds.get(&id).is_some_and(|hold| hold.state != HoldState::Active) {
                 self.holds.remove(&id);
             }
         }
         self.keys.clear();
         self.movements.clear();
-        if self.items.len() > most_items {
+        if self.items.len() > most_idle {
             self.items.retain(|_, slot| !slot.due.is_empty());
         }
     }
@@ -436,7 +440,12 @@ impl Book {
             }
         }
         match hold {
-            Some(hold) => self.holds.insert(id, hold),
+            Some(hold) => {
+                if new_deadline.is_none() {
+                    self.settled.push(id);
+                }
+                self.holds.insert(id, hold)
+            }
             None => self.holds.remove(&id),
         }
     }

@@ -132,6 +132,14 @@ impl Liveness {
         &self.graces
     }
 
+    /// The moment up to which every dead hold should have been expired: when the ledger was last
+    /// alive, or the beginning of an outage that still spares holds.
+    #[must_use]
+    pub fn swept_to(&self) -> Timestamp {
+        let graces = self.graces.iter().filter(|grace| grace.until > self.alive_at);
+        graces.map(|grace| grace.from).fold(self.alive_at, Timestamp::min)
+    }
+
     /// The ledger is alive `now`. If it was not for longer than [`Grace::SHORTEST_GAP`], the gap
     /// is remembered. Graces that were over before the ledger was last alive are forgotten: no
     /// deadline can depend on them any more.

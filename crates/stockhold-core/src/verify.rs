@@ -521,8 +521,24 @@ mod tests {
     }
 
     #[test]
+    fn one_step_back_does_not_excuse_the_next() {
+        let mut damaged = hold(&[2], &[("expire", None), ("rehold", None), ("cancel", None)]);
+        let times = [1_700, 1_600, 1_650];
+        damaged.transitions.iter_mut().zip(times).for_each(|(row, at)| row.at = at);
+        shop_with([damaged]).breaks(&[
+            &format!("I7: {ID}: step 2 (rehold) is at 1600, but 1700 was before it"),
+            &format!("I7: {ID}: step 3 (cancel) is at 1650, but 1700 was before it"),
+        ]);
+    }
+
+    #[test]
     fn units_lent_to_nobody_break_i8() {
         let mut rows = shop();
+        rows.items[0].lent = -3;
+        rows.breaks(&[
+            "I1: item TEE@default: lent is -3, below 0",
+            "I8: item TEE@default: lent is -3, but the escrow accounts add up to 0",
+        ]);
         rows.items[0].lent = 3;
         rows.breaks(&["I8: item TEE@default: lent is 3, but the escrow accounts add up to 0"]);
     }
@@ -535,7 +551,13 @@ mod tests {
         rows.now = 42_001;
         let detail = "is active 11001 ms after its deadline 31000; 11000 ms is the most";
         rows.breaks(&[&format!("I9: {ID}: {detail}")]);
-        shop_with([hold(&[2], &[("expire", None)])]).breaks(&[]);
+    }
+
+    #[test]
+    fn a_hold_that_is_over_is_never_overdue() {
+        let mut rows = shop_with([hold(&[2], &[("expire", None)])]);
+        rows.now = 42_001;
+        rows.breaks(&[]);
     }
 
     #[test]
@@ -548,11 +570,13 @@ mod tests {
         assert_eq!(report.violations_found, 1_000);
         assert!(report.violations[0].detail.contains("99999 ms after its deadline 1;"));
         assert!(report.violations[999].detail.contains("99000 ms after its deadline 1000;"));
-        assert!(
-            report
-                .warnings
-                .contains(&"of the overdue holds only the 1000 oldest are counted".into())
-        );
+        let warning = "of the overdue holds only the 1000 oldest are counted".to_owned();
+        assert!(report.warnings.contains(&warning));
+
+        rows.now = 11_500;
+        let report = rows.verify();
+        assert_eq!(report.violations_found, 499);
+        assert!(!report.warnings.contains(&warning));
     }
 
     #[test]
@@ -604,7 +628,8 @@ mod tests {
     fn a_deadline_beyond_the_longest_life_is_reported() {
         let late = HoldRow { deadline: 901_001, ..hold(&[1], &[("release", None)]) };
         let detail = "deadline is 901001, but max_deadline is 901000";
-        shop_with([late]).breaks(&[&format!("rows: {ID}: {detail}")]);
+        shop_with([late.clone()]).breaks(&[&format!("rows: {ID}: {detail}")]);
+        shop_with([HoldRow { deadline: 901_000, ..late }]).breaks(&[]);
     }
 
     #[test]
@@ -622,6 +647,16 @@ mod tests {
                 "item TEE@default: available is -3: this is a shortfall",
             ]
         );
+    }
+
+    #[test]
+    fn a_count_below_what_is_promised_is_a_warning() {
+        let mut rows = shop_with([hold(&[3], &[]), hold(&[4], &[("confirm", None)])]).units(3, 4);
+        rows.items[0].on_hand = 5;
+        rows.movements.push(movement(3, 1, "count", -5, 5));
+        rows.breaks(&[]);
+        let warning = "item TEE@default: available is -2: this is a shortfall";
+        assert_eq!(rows.verify().warnings, [warning]);
     }
 
     #[test]

@@ -1,1 +1,220 @@
-//! Faults.
+//! A ledger that fails on demand, around one that does not.
+//!
+//! Faults are scripted: [`FaultLedger::next`] queues one for each coming [`Ledger::apply`], the
+//! others stand until they are taken back. It also writes down every batch that it was handed.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use stockhold_core::{Command, HoldId, HoldView, ItemKey, Rejection, StockView, verify::Report};
+use tokio::sync::watch;
+
+use crate::{
+    Failure, FailureKind,
+    ledger::{Applied, ApplyError, Batch, BatchId, Due, Ledger},
+};
+
+/// What happens to one batch.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// Nothing goes wrong.
+    None,
+    /// It fails before anything is written.
+    Unavailable,
+    /// It is not begun before the gate is open.
+    Held(Gate),
+    /// It is written at once, and answered when the gate is open.
+    Late(Gate),
+    /// Its outcome is lost after it was written ...
+    LostAfter,
+    /// ... or before.
+    LostBefore,
+}
+
+/// Something to wait at; clones are the same gate.
+#[derive(Clone, Debug)]
+pub struct Gate(watch::Sender<bool>);
+
+impl Gate {
+    /// A gate that is closed.
+    #[must_use]
+    pub fn closed() -> Self {
+        Self(watch::Sender::new(false))
+    }
+
+    /// Opens it for good.
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    async fn pass(&self) {
+        // The sender lives as long as `self`, so this only ends when the gate is open.
+        let _ = self.0.subscribe().wait_for(|open| *open).await;
+    }
+}
+
+/// Says of a command whether it poisons its batch.
+type Poison = Box<dyn Fn(&Command) -> bool + Send + Sync>;
+
+/// A ledger that fails on demand.
+pub struct FaultLedger {
+    inner: Arc<dyn Ledger>,
+    script: Mutex<VecDeque<Fault>>,
+    poison: Mutex<Option<Poison>>,
+    seen: Mutex<Vec<Arc<Batch>>>,
+    landed_fails: AtomicUsize,
+    due_fails: AtomicUsize,
+}
+
+impl FaultLedger {
+    /// A ledger that does what the inner one does, until told otherwise.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Ledger>) -> Self {
+        Self {
+            inner,
+            script: Mutex::default(),
+            poison: Mutex::default(),
+            seen: Mutex::default(),
+            landed_fails: AtomicUsize::new(0),
+            due_fails: AtomicUsize::new(0),
+        }
+    }
+
+    /// The ledger behind the faults.
+    #[must_use]
+    pub fn inner(&self) -> &Arc<dyn Ledger> {
+        &self.inner
+    }
+
+    /// Queues what happens to the next batch that nothing is queued for yet.
+    pub fn next(&self, fault: Fault) {
+        lock(&self.script).push_back(fault);
+    }
+
+    /// Refuses every batch that has such a command: nothing is applied.
+    pub fn poison(&self, is_poison: impl Fn(&Command) -> bool + Send + Sync + 'static) {
+        *lock(&self.poison) = Some(Box::new(is_poison));
+    }
+
+    /// Takes [`FaultLedger::poison`] back.
+    pub fn heal(&self) {
+        *lock(&self.poison) = None;
+    }
+
+    /// Makes the next `times` calls of [`Ledger::landed`] fail.
+    pub fn fail_landed(&self, times: usize) {
+        self.landed_fails.store(times, Ordering::SeqCst);
+    }
+
+    /// Makes the next `times` calls of [`Ledger::due`] fail.
+    pub fn fail_due(&self, times: usize) {
+        self.due_fails.store(times, Ordering::SeqCst);
+    }
+
+    /// Every batch that was handed over since the last call, in order.
+    #[must_use]
+    pub fn take_seen(&self) -> Vec<Arc<Batch>> {
+        std::mem::take(&mut lock(&self.seen))
+    }
+
+    /// How many batches were handed over since the last [`FaultLedger::take_seen`].
+    #[must_use]
+    pub fn seen(&self) -> usize {
+        lock(&self.seen).len()
+    }
+
+    fn is_poisoned(&self, batch: &Batch) -> bool {
+        let poison = lock(&self.poison);
+        poison.as_ref().is_some_and(|is_poison| batch.commands.iter().any(is_poison))
+    }
+}
+
+#[async_trait]
+impl Ledger for FaultLedger {
+    async fn apply(&self, batch: Arc<Batch>) -> Result<Applied, ApplyError> {
+        lock(&self.seen).push(Arc::clone(&batch));
+        let fault = lock(&self.script).pop_front().unwrap_or(Fault::None);
+        match &fault {
+            Fault::Unavailable => return Err(ApplyError::Unavailable(away("before the batch"))),
+            Fault::LostBefore => return Err(lost(answers_nobody_may_see(&batch))),
+            Fault::Held(gate) => gate.pass().await,
+            Fault::None | Fault::Late(_) | Fault::LostAfter => {}
+        }
+        if self.is_poisoned(&batch) {
+            let failure = Failure::new(FailureKind::Internal, "a poisoned command");
+            return Err(ApplyError::Refused(failure));
+        }
+        let applied = self.inner.apply(batch).await?;
+        match &fault {
+            Fault::LostAfter => return Err(lost(applied)),
+            Fault::Late(gate) => gate.pass().await,
+            Fault::None | Fault::Unavailable | Fault::LostBefore | Fault::Held(_) => {}
+        }
+        Ok(applied)
+    }
+
+    async fn landed(&self, id: BatchId) -> Result<bool, Failure> {
+        if counts_down(&self.landed_fails) {
+            return Err(away("looking for a batch"));
+        }
+        self.inner.landed(id).await
+    }
+
+    async fn hold(&self, id: HoldId) -> Result<Option<HoldView>, Failure> {
+        self.inner.hold(id).await
+    }
+
+    async fn stock(&self, key: &ItemKey) -> Result<Option<StockView>, Failure> {
+        self.inner.stock(key).await
+    }
+
+    async fn due(&self, limit: usize) -> Result<Due, Failure> {
+        if counts_down(&self.due_fails) {
+            return Err(away("looking for due holds"));
+        }
+        self.inner.due(limit).await
+    }
+
+    async fn verify(&self) -> Result<Report, Failure> {
+        self.inner.verify().await
+    }
+
+    async fn close(&self) -> Result<(), Failure> {
+        self.inner.close().await
+    }
+}
+
+impl fmt::Debug for FaultLedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultLedger").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn counts_down(left: &AtomicUsize) -> bool {
+    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+}
+
+fn away(when: &str) -> Failure {
+    Failure::new(FailureKind::Unavailable, format!("lost the ledger {when}"))
+}
+
+fn lost(applied: Applied) -> ApplyError {
+    ApplyError::Unknown { applied, failure: away("before its answer") }
+}
+
+/// The batch was never written, so whoever gets one of these answers was lied to.
+fn answers_nobody_may_see(batch: &Batch) -> Applied {
+    let lie = |_: &Command| Err(Rejection::Damaged { what: "an answer from nowhere".to_owned() });
+    Applied { answers: batch.commands.iter().map(lie).collect(), next_due: None }
+}

@@ -37,33 +37,31 @@ impl Ledger {
 
     /// Does one command in one transaction.
     pub(crate) fn apply(&mut self, command: &Command, fate: Fate) -> Result<Answer, Fault> {
-        let mut answer = None;
-        self.transact(fate, |book, now| {
-            answer = Some(book.apply(command, now));
-            Ok(answer.clone())
-        })?;
-        answer.ok_or_else(|| "nothing was applied".to_owned())
+        let answer = self.transact(fate, |book, now| Ok(book.apply(command, now)))?;
+        answer.ok_or_else(|| "the answer was lost".to_owned())
     }
 
-    /// Does some work in one transaction. What is done twice must be answered alike.
+    /// Does some work in one transaction, and returns its answer unless it was lost. What is done
+    /// twice must be answered alike.
     pub(crate) fn transact<T: PartialEq + std::fmt::Debug>(
         &mut self,
         fate: Fate,
         mut work: impl FnMut(&mut Book, Timestamp) -> Result<T, Fault>,
-    ) -> Result<(), Fault> {
+    ) -> Result<Option<T>, Fault> {
         let lost = match fate {
             Fate::Commit => None,
             Fate::RollBackFirst | Fate::Abandon => Some(self.attempt_in_vain(&mut work)?),
         };
         if fate == Fate::Abandon {
-            return Ok(());
+            return Ok(None);
         }
         self.book.advance(self.now);
         let answer = work(&mut self.book, self.now)?;
         if let Some(lost) = lost.filter(|lost| *lost != answer) {
             return Err(format!("answered {answer:?}, but {lost:?} before the rollback"));
         }
-        self.commit()
+        self.commit()?;
+        Ok(Some(answer))
     }
 
     fn attempt_in_vain<T>(
@@ -120,11 +118,14 @@ impl Ledger {
         self.now = Timestamp::from_millis(self.now.as_millis() - millis);
     }
 
-    /// After a sweep nothing is overdue: I9 can be asked for too, unless a grace spares holds
-    /// whose rows look overdue.
+    /// After a sweep nothing is overdue, so I9 can be asked for as well. While a grace is in
+    /// force, it is asked for the moment at which the first of the outages began: one grace may
+    /// prolong another.
     pub(crate) fn verify_swept(&self) -> Result<(), Fault> {
-        let spared = self.book.liveness().graces().iter().any(|grace| grace.until > self.now);
-        self.rows.verify(if spared { self.idle_time() } else { self.now })
+        let graces = self.book.liveness().graces();
+        let is_any_in_force = graces.iter().any(|grace| grace.until > self.now);
+        let first = graces.first().filter(|_| is_any_in_force);
+        self.rows.verify(first.map_or(self.now, |grace| grace.from.min(self.now)))
     }
 }
 

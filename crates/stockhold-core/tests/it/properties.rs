@@ -1,1 +1,124 @@
-//! To be written.
+//! Laws that hold in every history.
+
+use proptest::prelude::*;
+use stockhold_core::{
+    Action, Basket, Digest, HoldId, InvalidBasket, ItemKey, Place, Quantity, Sku,
+};
+
+use crate::history::{World, actions, events};
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_500, ..ProptestConfig::default() })]
+
+    /// I1 to I8, G2, and the laws of `oracle.rs`, after every step.
+    #[test]
+    fn every_law_holds_in_every_history(events in events()) {
+        let mut world = World::new().map_err(TestCaseError::fail)?;
+        for event in &events {
+            world.happen(event).map_err(TestCaseError::fail)?;
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_basket_sums_its_lines_in_any_order(
+        (lines, shuffled) in lines().prop_flat_map(|l| (Just(l.clone()), Just(l).prop_shuffle())),
+    ) {
+        let basket = basket_of(&lines)?;
+        prop_assert_eq!(&basket, &basket_of(&shuffled)?);
+        for (item, units) in basket.iter() {
+            let same = lines.iter().filter(|(name, _)| *item.sku.as_str() == **name);
+            prop_assert_eq!(units.get(), same.map(|(_, units)| units).sum::<i64>());
+        }
+        let total: i64 = basket.iter().map(|(_, units)| units.get()).sum();
+        prop_assert_eq!(total, lines.iter().map(|(_, units)| units).sum::<i64>());
+        prop_assert!(basket.iter().zip(basket.iter().skip(1)).all(|(a, b)| a.0 < b.0));
+    }
+
+    #[test]
+    fn a_basket_names_the_first_line_that_has_no_units(
+        lines in lines(), at in any::<prop::sample::Index>(), units in -3_i64..=0,
+    ) {
+        let mut lines = lines;
+        let index = at.index(lines.len());
+        lines[index].1 = units;
+        let refused = Basket::new(keyed(&lines)?);
+        prop_assert_eq!(refused, Err(InvalidBasket::NotPositive { index }));
+    }
+
+    #[test]
+    fn different_actions_have_different_digests(one in actions(), other in actions()) {
+        let same = Digest::of(&one) == Digest::of(&other);
+        prop_assert_eq!(same, without_id(&one) == without_id(&other), "{:?} {:?}", one, other);
+    }
+
+    #[test]
+    fn the_number_of_a_new_hold_does_not_count_in_its_digest(
+        action in actions(), id in any::<[u8; 16]>(),
+    ) {
+        if let Action::Place(place) = &action {
+            let again = Action::Place(Place { id: HoldId::from_bytes(id), ..place.clone() });
+            prop_assert_eq!(Digest::of(&action), Digest::of(&again));
+        }
+    }
+
+    #[test]
+    fn texts_cannot_run_into_each_other(text in "[a-c]{2,6}", cut in any::<prop::sample::Index>()) {
+        let cut = 1 + cut.index(text.len() - 1);
+        let halves = |at: usize| receive(&text[..at], &text[at..]);
+        let whole = receive(&text, "");
+        prop_assert_ne!(Digest::of(&halves(cut)?), Digest::of(&whole?));
+    }
+}
+
+#[test]
+fn an_empty_basket_is_refused() {
+    assert_eq!(Basket::new([]), Err(InvalidBasket::Empty));
+}
+
+#[test]
+fn a_sum_that_cannot_be_said_is_refused() {
+    let mug = ItemKey::at_default(Sku::new("MUG").unwrap());
+    let lines = [(mug.clone(), Quantity::MAX), (mug, Quantity::ONE)];
+    assert_eq!(Basket::new(lines), Err(InvalidBasket::OutOfRange { index: 1 }));
+}
+
+type Lines = Vec<(String, i64)>;
+
+fn lines() -> impl Strategy<Value = Lines> {
+    prop::collection::vec(("[A-D]", 1_i64..1_000_000_000), 1..12)
+}
+
+fn keyed(lines: &Lines) -> Result<Vec<(ItemKey, Quantity)>, TestCaseError> {
+    let mut keyed = Vec::new();
+    for (name, units) in lines {
+        let sku = Sku::new(name).map_err(|e| TestCaseError::fail(e.to_string()))?;
+        let units = Quantity::new(*units).map_err(|e| TestCaseError::fail(e.to_string()))?;
+        keyed.push((ItemKey::at_default(sku), units));
+    }
+    Ok(keyed)
+}
+
+fn basket_of(lines: &Lines) -> Result<Basket, TestCaseError> {
+    Basket::new(keyed(lines)?).map_err(|e| TestCaseError::fail(e.to_string()))
+}
+
+fn receive(sku: &str, reference: &str) -> Result<Action, TestCaseError> {
+    let fail = |e: stockhold_core::InvalidName| TestCaseError::fail(e.to_string());
+    Ok(Action::Receive {
+        item: std::sync::Arc::new(ItemKey::at_default(Sku::new(sku).map_err(fail)?)),
+        units: Quantity::ONE,
+        reference: Some(reference.parse().map_err(fail)?),
+    })
+}
+
+/// The action as a digest sees it.
+fn without_id(action: &Action) -> Action {
+    match action {
+        Action::Place(place) => {
+            Action::Place(Place { id: HoldId::from_bytes([0; 16]), ..place.clone() })
+        }
+        other => other.clone(),
+    }
+}

@@ -134,10 +134,8 @@ impl Rows {
     fn hold_row(&self, id: HoldId, stored: &StoredHold) -> HoldRow {
         let hold = &stored.placed;
         let lines = hold.lines.iter();
-        let lines = lines.map(|line| LineRow {
-            item: self.number(&line.item),
-            requested: line.requested.get(),
-        });
+        let lines = lines
+            .map(|line| LineRow { item: self.number(&line.item), requested: line.requested.get() });
         HoldRow {
             id,
             created_at: hold.created_at.as_millis(),

@@ -147,7 +147,7 @@ impl State {
                 on_hand_after: movement.on_hand_after.get(),
             });
         }
-        verifier.finish(self.book.liveness().alive_at().as_millis())
+        verifier.finish(self.book.liveness().swept_to().as_millis())
     }
 }
 

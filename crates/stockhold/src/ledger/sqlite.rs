@@ -1,1 +1,293 @@
-//! The embedded ledger.
+//! The embedded ledger: one file, one process, nothing to install.
+//!
+//! SQLite in WAL mode with `synchronous=FULL`: when a batch is answered, its commit has been
+//! synced. One thread writes, a pool of connections reads, and another thread moves the log into
+//! the file. A lock on a file beside it keeps a second process from opening the same ledger,
+//! while the `sqlite3` shell, `verify` and backups can read it at any time.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OpenFlags};
+use rusqlite_migration::{M, Migrations};
+use stockhold_core::{HoldId, HoldView, ItemKey, Limits, StockView, Timestamp, verify::Report};
+use tokio::sync::{mpsc, oneshot};
+
+use self::{
+    checkpoint::Checkpointer,
+    failure::During,
+    readers::Readers,
+    writer::{Job, Writer},
+};
+use super::{Applied, ApplyError, Batch, BatchId, Due, Ledger};
+use crate::{
+    Failure, FailureKind,
+    clock::{Clock, LedgerClock, SystemClock},
+};
+
+mod audit;
+mod checkpoint;
+mod failure;
+mod keys;
+mod readers;
+mod rows;
+mod writer;
+
+/// How long to wait for another program that has the file locked for a moment.
+const BUSY: Duration = Duration::from_secs(2);
+/// Says in the file's header that it is ours: "hold" in ASCII.
+const APPLICATION_ID: i32 = 0x686f_6c64;
+const STEPS: &[M<'_>] = &[M::up(include_str!("sqlite/schema.sql"))];
+const MIGRATIONS: Migrations<'_> = Migrations::from_slice(STEPS);
+/// Questions that wait for the writer at once; a further one waits for its turn to wait.
+const MOST_JOBS: usize = 1_024;
+
+/// How to open a [`SqliteLedger`].
+#[derive(Clone, Debug)]
+pub struct SqliteOptions {
+    /// The bounds of what may be asked.
+    pub limits: Limits,
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// The most reads at once: 4.
+    pub readers: usize,
+    /// Memory for pages of the file, in MiB: 64.
+    pub cache_mib: u32,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        let (limits, clock) = (Limits::default(), Arc::new(SystemClock));
+        Self { limits, clock, readers: 4, cache_mib: 64 }
+    }
+}
+
+/// The embedded, durable ledger.
+///
+/// ```
+/// use std::sync::Arc;
+/// use stockhold::{Engine, ledger::sqlite::{SqliteLedger, SqliteOptions}};
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("shop.db");
+/// let ledger = SqliteLedger::open(&path, SqliteOptions::default())?;
+/// let engine = Engine::builder(Arc::new(ledger)).start()?;
+/// # engine.close().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct SqliteLedger {
+    jobs: mpsc::Sender<Job>,
+    readers: Readers,
+    clock: LedgerClock,
+}
+
+impl SqliteLedger {
+    /// Opens the ledger at this path, or makes a new one. Blocks while it reads what is alive.
+    ///
+    /// # Errors
+    /// `InUse` if another process has it; `Incompatible` if the file is no ledger, or one of a
+    /// newer version; `Invalid` if the limits are wrong. In all these cases nothing was touched.
+    /// `Unavailable` if the file cannot be read or written.
+    pub fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, Failure> {
+        let path = path.as_ref();
+        let wrong = |e| Failure::new(FailureKind::Invalid, "a limit is wrong").caused_by(e);
+        options.limits.check().map_err(wrong)?;
+        let lock = take_lock(path)?;
+        let conn = open_for_writing(path, &options)?;
+        let unreadable = |e| failure::of(e, During::Open);
+        let high_water = rows::liveness(&conn).map_err(unreadable)?.alive_at();
+        let clock = LedgerClock::start(Arc::clone(&options.clock), high_water);
+        let thread = |e| Failure::new(FailureKind::Unavailable, "no thread to be had").caused_by(e);
+        let second = connect(path).map_err(unreadable)?;
+        let checkpointer = Checkpointer::start(second, path).map_err(thread)?;
+        let writer = Writer::open(conn, checkpointer, clock.clone(), options.limits);
+        let writer = writer.map_err(unreadable)?;
+        let (jobs, queue) = mpsc::channel(MOST_JOBS);
+        let work = move || {
+            Checkpointer::watch(writer.connection());
+            let closed = writer.run(queue);
+            // Given back when nothing can be written any more, and before anybody hears of it.
+            drop(lock);
+            if let Some(closed) = closed {
+                closed.tell();
+            }
+        };
+        std::thread::Builder::new().name("ledger".into()).spawn(work).map_err(thread)?;
+        Ok(Self { jobs, readers: Readers::new(path, options.readers.max(1)), clock })
+    }
+
+    /// Recomputes the invariants of a ledger without opening it for writing: also beside the
+    /// server that has it. Blocks.
+    ///
+    /// # Errors
+    /// `Unavailable` if there is no such file; `Incompatible` if it is no ledger of this version.
+    pub fn verify_file(path: impl AsRef<Path>) -> Result<Report, Failure> {
+        let path = path.as_ref();
+        let unreadable = |e| failure::of(e, During::Open);
+        let mut conn = readers::connect(path).map_err(unreadable)?;
+        check_is_ours(&conn, path, IsNew::No)?;
+        let snapshot = conn.transaction().map_err(unreadable)?;
+        audit::verify(&snapshot).map_err(|e| failure::of(e, During::Read))
+    }
+
+    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Result<T, Failure> {
+        let (answer, answered) = oneshot::channel();
+        self.jobs.send(job(answer)).await.map_err(|_| writer::gone())?;
+        answered.await.map_err(|_| writer::gone())
+    }
+}
+
+#[async_trait]
+impl Ledger for SqliteLedger {
+    async fn apply(&self, batch: Arc<Batch>) -> Result<Applied, ApplyError> {
+        let asked = self.ask(|answer| Job::Apply(batch, answer)).await;
+        asked.map_err(ApplyError::Unavailable)?
+    }
+
+    async fn landed(&self, id: BatchId) -> Result<bool, Failure> {
+        let find = move |conn: &Connection| {
+            conn.query_row("SELECT last_batch = ?1 FROM ledger", [id.0], |row| row.get(0))
+        };
+        self.readers.read(find).await
+    }
+
+    async fn hold(&self, id: HoldId) -> Result<Option<HoldView>, Failure> {
+        let now = self.clock.now();
+        let found = self.readers.read(move |conn| read_hold(conn, id, now)).await?;
+        let damaged =
+            |what| Failure::new(FailureKind::Internal, "the hold is damaged").caused_by(what);
+        found.transpose().map_err(|rows::Damaged(what)| damaged(what))
+    }
+
+    async fn stock(&self, key: &ItemKey) -> Result<Option<StockView>, Failure> {
+        self.ask(|answer| Job::Stock(key.clone(), answer)).await?
+    }
+
+    async fn due(&self, limit: usize) -> Result<Due, Failure> {
+        self.ask(|answer| Job::Due(limit, answer)).await?
+    }
+
+    async fn verify(&self) -> Result<Report, Failure> {
+        self.readers.read(audit::verify).await
+    }
+
+    async fn close(&self) -> Result<(), Failure> {
+        self.readers.close();
+        self.ask(Job::Close).await?
+    }
+}
+
+fn read_hold(
+    conn: &Connection,
+    id: HoldId,
+    now: Timestamp,
+) -> rusqlite::Result<Option<Result<HoldView, rows::Damaged>>> {
+    let mut latest = now;
+    let read = format!("SELECT {} FROM stock WHERE item = ?1", rows::STOCK_COLUMNS);
+    let mut name_of = |number| {
+        let mut read = conn.prepare_cached(&read)?;
+        let Some(row) = read.query([number])?.next()?.map(rows::stock_item) else {
+            return rows::missing_item(number);
+        };
+        let (_, item) = row?;
+        latest = latest.max(item.touched_at);
+        Ok(item.key)
+    };
+    let found = rows::hold(conn, id, &mut name_of)?;
+    let liveness = rows::liveness(conn)?;
+    Ok(found.map(|hold| {
+        hold.map(|hold| {
+            let now = latest.max(hold.created_at);
+            HoldView::of(Arc::new(hold), &liveness, now)
+        })
+    }))
+}
+
+/// The OS frees the lock when the process ends, however it ends.
+fn take_lock(path: &Path) -> Result<File, Failure> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    let unavailable = |e: std::io::Error| {
+        let message = format!("{} cannot be opened", name.display());
+        Failure::new(FailureKind::Unavailable, message).caused_by(e)
+    };
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).open(&name);
+    let file = file.map_err(unavailable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let message = format!("another process has the ledger {} open", path.display());
+            Err(Failure::new(FailureKind::InUse, message))
+        }
+        Err(TryLockError::Error(e)) => Err(unavailable(e)),
+    }
+}
+
+fn open_for_writing(path: &Path, options: &SqliteOptions) -> Result<Connection, Failure> {
+    let is_new = match std::fs::metadata(path) {
+        Ok(file) if file.len() > 0 => IsNew::No,
+        Ok(_) | Err(_) => IsNew::Yes,
+    };
+    let unavailable = |e| failure::of(e, During::Open);
+    let mut conn = connect(path).map_err(unavailable)?;
+    check_is_ours(&conn, path, is_new)?;
+    set_up(&conn, options).map_err(unavailable)?;
+    MIGRATIONS.to_latest(&mut conn).map_err(|e| {
+        let message = format!("{} cannot be brought to this version", path.display());
+        Failure::new(FailureKind::Incompatible, message).caused_by(e)
+    })?;
+    Ok(conn)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum IsNew {
+    Yes,
+    No,
+}
+
+/// Reads the header only, so that a file that is not ours stays as it is.
+fn check_is_ours(conn: &Connection, path: &Path, is_new: IsNew) -> Result<(), Failure> {
+    if is_new == IsNew::Yes {
+        return Ok(());
+    }
+    let incompatible = |why: &str| {
+        let message = format!("{} {why}", path.display());
+        Failure::new(FailureKind::Incompatible, message)
+    };
+    let id = conn.query_row("PRAGMA application_id", [], |row| row.get::<_, i32>(0));
+    let id = id.map_err(|e| incompatible("is not a stockhold ledger").caused_by(e))?;
+    if id != APPLICATION_ID {
+        return Err(incompatible("is not a stockhold ledger"));
+    }
+    match MIGRATIONS.pending_migrations(conn) {
+        Ok(pending) if pending >= 0 => Ok(()),
+        Ok(_) => Err(incompatible("was written by a newer version: use that one")),
+        Err(e) => Err(incompatible("has no known version").caused_by(e)),
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(BUSY)?;
+    Ok(conn)
+}
+
+fn set_up(conn: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
+    conn.pragma_update(None, "application_id", APPLICATION_ID)?;
+    conn.pragma_update(None, "journal_mode", "wal")?;
+    conn.pragma_update(None, "synchronous", "full")?;
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    conn.pragma_update(None, "foreign_keys", true)?;
+    conn.pragma_update(None, "cache_size", -1_024 * i64::from(options.cache_mib))
+}

@@ -20,7 +20,7 @@ impl Facts {
         let mut item = None;
         for word in text.split_whitespace() {
             if is_item(word) {
-                facts.items.entry(word.to_owned()).or_default();
+                facts.mention(word);
                 item = Some(word.to_owned());
             } else {
                 facts.push(item.as_deref(), parse::canonical(word));
@@ -48,6 +48,11 @@ impl Facts {
         self
     }
 
+    /// That the answer is about this item, too.
+    pub(super) fn mention(&mut self, item: &str) {
+        self.items.entry(item.to_owned()).or_default();
+    }
+
     /// A fact about an item that has no name.
     pub(super) fn of_plain(&mut self, item: &str, fact: impl Into<String>) -> &mut Self {
         self.push(Some(item), fact.into());
@@ -57,8 +62,8 @@ impl Facts {
     /// Whether all that is expected is the case.
     pub(super) fn compare(&self, expected: &Self) -> Result<(), String> {
         let (first, wanted) = (self.whole.first(), expected.whole.first());
-        if wanted.is_some_and(|word| ["ok"].contains(&word.as_str())) && first != wanted {
-            return Err("it was refused".into());
+        if wanted.is_some_and(|word| word == "ok") && first != wanted {
+            return Err("it was not ok".into());
         }
         all_in(&expected.whole, &self.whole)?;
         let passed_over = |word: &&&str| {

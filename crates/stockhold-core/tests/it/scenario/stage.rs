@@ -153,7 +153,9 @@ impl Stage {
             return Ok(());
         }
         match answer {
-            Ok(Outcome::Placed { replayed: false, .. }) => Err(format!("{name} is there twice")),
+            Ok(Outcome::Placed(placed)) if !placed.replayed => {
+                Err(format!("{name} is there twice"))
+            }
             _ => Ok(()),
         }
     }
@@ -171,23 +173,22 @@ impl Stage {
 
     fn outcome_facts(&self, outcome: &Outcome) -> Facts {
         let mut facts = ok();
-        let (flags, hold) = match outcome {
-            Outcome::Placed { hold, replayed } => ([("replayed", *replayed); 2], Some(hold)),
-            Outcome::Settled { hold, replayed, reacquired } => {
-                ([("replayed", *replayed), ("reacquired", *reacquired)], Some(hold))
+        match outcome {
+            Outcome::Placed(placed) => {
+                say_if(&mut facts, "replayed", placed.replayed);
+                self.view_facts(&mut facts, &placed.hold);
             }
-            Outcome::Moved { movement, replayed, .. } => {
-                facts.say(format!("delta={}", movement.delta));
-                facts.say(format!("on_hand={}", movement.on_hand_after));
-                ([("replayed", *replayed); 2], None)
+            Outcome::Settled(settled) => {
+                say_if(&mut facts, "replayed", settled.replayed);
+                say_if(&mut facts, "reacquired", settled.reacquired);
+                self.view_facts(&mut facts, &settled.hold);
             }
-            Outcome::PolicySet { created, .. } => ([("created", *created); 2], None),
-        };
-        for (flag, _) in flags.into_iter().filter(|(_, is_set)| *is_set) {
-            facts.say(flag);
-        }
-        if let Some(view) = hold {
-            self.view_facts(&mut facts, view);
+            Outcome::StockMoved(moved) => {
+                say_if(&mut facts, "replayed", moved.replayed);
+                facts.say(format!("delta={}", moved.movement.delta));
+                facts.say(format!("on_hand={}", moved.movement.on_hand_after));
+            }
+            Outcome::PolicySet(set) => say_if(&mut facts, "created", set.created),
         }
         facts
     }
@@ -208,7 +209,9 @@ impl Stage {
                     facts.of(&parse::item_name(item), "confirmed", units);
                 }
             }
-            Rejection::NotConfirmed { state, .. } => drop(facts.say(state.as_str())),
+            Rejection::NotConfirmed { state, .. } => {
+                facts.say(state.as_str());
+            }
             Rejection::MaxLifetime { max_expires_at, .. } => {
                 facts.say(format!("expires={}", parse::time(*max_expires_at)));
             }
@@ -233,6 +236,7 @@ impl Stage {
         facts.of(name, "safety_stock", item.safety_stock);
         facts.of(name, "available", item.available());
         facts.of(name, "next_due", time_or_none(view.next_due_at));
+        facts.of(name, "touched", parse::time(item.touched_at));
         Ok(facts)
     }
 
@@ -252,7 +256,9 @@ impl Stage {
         let mut facts = Facts::default();
         match self.ledger.book.hold_view(id, self.ledger.now) {
             Some(view) => self.view_facts(&mut facts, &view),
-            None => drop(facts.say("not_found")),
+            None => {
+                facts.say("not_found");
+            }
         }
         Ok(facts)
     }
@@ -277,6 +283,12 @@ impl Stage {
 
 fn ok() -> Facts {
     Facts::parse("ok")
+}
+
+fn say_if(facts: &mut Facts, word: &str, is_so: bool) {
+    if is_so {
+        facts.say(word);
+    }
 }
 
 fn line_facts(facts: &mut Facts, hold: &Hold) {
@@ -308,43 +320,39 @@ fn shortage_facts(facts: &mut Facts, lines: &[Shortage]) {
     }
 }
 
-/// Refusals that are about one item, or about a number.
+/// Refusals that are about items, or about a number.
 fn item_rejection_facts(facts: &mut Facts, rejection: &Rejection) {
-    let (item, numbers): (Option<&ItemKey>, Vec<(&str, String)>) = match rejection {
-        Rejection::NotInHold { item, .. } => (Some(item), vec![]),
+    match rejection {
+        Rejection::UnknownSku { items } => items.iter().for_each(|item| say_of(facts, item, &[])),
+        Rejection::NotInHold { item, .. } => say_of(facts, item, &[]),
         Rejection::MoreThanHeld { item, requested, held } => {
-            (Some(item), vec![("requested", requested.to_string()), ("held", held.to_string())])
+            say_of(facts, item, &[("requested", requested), ("held", held)]);
         }
         Rejection::MoreThanOpen { item, requested, open } => {
-            (Some(item), vec![("requested", requested.to_string()), ("open", open.to_string())])
+            say_of(facts, item, &[("requested", requested), ("open", open)]);
         }
-        Rejection::AlreadyExists { item, on_hand } => {
-            (Some(item), vec![("on_hand", on_hand.to_string())])
-        }
+        Rejection::AlreadyExists { item, on_hand } => say_of(facts, item, &[("on_hand", on_hand)]),
         Rejection::WouldGoBelow { item, left, floor } => {
-            (Some(item), vec![("left", left.to_string()), ("floor", floor.to_string())])
+            say_of(facts, item, &[("left", left), ("floor", floor)]);
         }
-        Rejection::OnHandDiffers { item, expected, on_hand } => (
-            Some(item),
-            vec![("expected", expected.to_string()), ("on_hand", on_hand.to_string())],
-        ),
+        Rejection::OnHandDiffers { item, expected, on_hand } => {
+            say_of(facts, item, &[("expected", expected), ("on_hand", on_hand)]);
+        }
         Rejection::QuantityTooLarge { item, requested, max } => {
-            (Some(item), vec![("requested", requested.to_string()), ("max", max.to_string())])
+            say_of(facts, item, &[("requested", requested), ("max", max)]);
         }
         Rejection::TooManyLines { lines, max } => {
-            (None, vec![("lines", lines.to_string()), ("max", max.to_string())])
+            facts.say(format!("lines={lines}")).say(format!("max={max}"));
         }
-        Rejection::UnknownSku { items } => {
-            items.iter().for_each(|item| drop(facts.of(&parse::item_name(item), "known", false)));
-            (None, vec![])
-        }
-        _ => (None, vec![]),
-    };
-    for (name, number) in numbers {
-        match item {
-            Some(item) => facts.of(&parse::item_name(item), name, number),
-            None => facts.say(format!("{name}={number}")),
-        };
+        _ => {}
+    }
+}
+
+fn say_of(facts: &mut Facts, item: &ItemKey, numbers: &[(&str, &Quantity)]) {
+    let name = parse::item_name(item);
+    facts.mention(&name);
+    for (number, units) in numbers {
+        facts.of(&name, number, units);
     }
 }
 
