@@ -14,6 +14,7 @@ use super::{Fixture, ask};
 use crate::ledger::{Applied, ApplyError, Batch, BatchId, Ledger};
 
 /// A ledger under test, with a few words for what laws do with it.
+#[expect(missing_debug_implementations, reason = "a fixture need not have one")]
 pub struct Desk<'a> {
     fixture: &'a dyn Fixture,
     ledger: Arc<dyn Ledger>,

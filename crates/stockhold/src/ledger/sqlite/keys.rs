@@ -32,10 +32,11 @@ pub(super) struct KeyStore {
     unwritten: Vec<(i64, i64)>,
     runs: VecDeque<Run>,
     next_run: i64,
-    /// Runs that are older than [`KEEP`] and are being deleted.
     filters: VecDeque<Filter>,
     last_seq: i64,
+    /// Every key up to this one was older than [`KEEP`] and is gone.
     pruned_seq: i64,
+    run_keys: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +63,10 @@ struct Pruned {
 impl KeyStore {
     /// Reads the store back.
     pub(super) fn open(conn: &Connection) -> rusqlite::Result<Self> {
+        Self::open_with(conn, RUN_KEYS)
+    }
+
+    fn open_with(conn: &Connection, run_keys: usize) -> rusqlite::Result<Self> {
         let mut runs = conn.prepare("SELECT run, last_seq FROM complete_run ORDER BY run")?;
         let runs = runs.query_map([], |row| Ok(Run { run: row.get(0)?, last_seq: row.get(1)? }))?;
         let runs: VecDeque<Run> = runs.collect::<rusqlite::Result<_>>()?;
@@ -80,6 +85,7 @@ impl KeyStore {
             filters: VecDeque::new(),
             last_seq: last_seq.max(sorted),
             pruned_seq: first - 1,
+            run_keys,
         };
         store.read_runs(conn)?;
         store.read_recent(conn, sorted)?;
@@ -200,8 +206,12 @@ impl KeyStore {
         let upto_seq = self.pruned_seq.saturating_add(budget).min(oldest.last_seq);
         let run_gone = upto_seq == oldest.last_seq;
         conn.prepare_cached("DELETE FROM idempotency WHERE seq <= ?1")?.execute([upto_seq])?;
+        // As many rows of the run as keys, so that both come to their end together.
+        let some = "DELETE FROM key_run WHERE run = ?1 AND (prefix, seq) IN \
+                    (SELECT prefix, seq FROM key_run WHERE run = ?1 ORDER BY prefix, seq LIMIT ?2)";
+        let most = if run_gone { i64::MAX } else { budget };
+        conn.prepare_cached(some)?.execute([oldest.run, most])?;
         if run_gone {
-            conn.prepare_cached("DELETE FROM key_run WHERE run = ?1")?.execute([oldest.run])?;
             conn.prepare_cached("DELETE FROM complete_run WHERE run = ?1")?
                 .execute([oldest.run])?;
         }
@@ -226,7 +236,7 @@ impl KeyStore {
         if let Some(pruned) = pending.pruned {
             self.pruned(pruned);
         }
-        if self.frozen.is_empty() && self.recent.len() >= RUN_KEYS {
+        if self.frozen.is_empty() && self.recent.len() >= self.run_keys {
             self.freeze();
         }
     }
@@ -357,6 +367,121 @@ mod tests {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9_u64.cast_signed());
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb_u64.cast_signed());
         z ^ (z >> 31)
+    }
+
+    const HOUR: i64 = 60 * 60 * 1_000;
+
+    /// A store whose runs have eight keys, in a file that holds nothing else.
+    fn store() -> (Connection, KeyStore) {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(include_str!("schema.sql")).unwrap();
+        let store = KeyStore::open_with(&conn, 8).unwrap();
+        (conn, store)
+    }
+
+    fn nth(n: i64) -> KeyRecord {
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&mixed(n).to_be_bytes());
+        let (id, digest) = (KeyId::from_bytes(key), Digest::from_bytes([7; 16]));
+        KeyRecord { id, digest, done: Done::Movement(n) }
+    }
+
+    /// One batch with these keys, `hour` hours after the first.
+    fn put(
+        conn: &Connection,
+        store: &mut KeyStore,
+        keys: std::ops::RangeInclusive<i64>,
+        hour: i64,
+    ) {
+        let records: Vec<_> = keys.map(nth).collect();
+        let now = Timestamp::from_millis(hour * HOUR);
+        let pending = store.write(conn, &records, now).unwrap();
+        store.committed(pending);
+    }
+
+    fn missing(
+        conn: &Connection,
+        store: &KeyStore,
+        keys: std::ops::RangeInclusive<i64>,
+    ) -> Vec<i64> {
+        keys.filter(|n| store.find(conn, nth(*n).id).unwrap() != Some(nth(*n))).collect()
+    }
+
+    #[test]
+    fn a_key_is_found_while_it_is_recent_frozen_and_in_a_run() {
+        let (conn, mut store) = store();
+        put(&conn, &mut store, 1..=7, 0);
+        assert_eq!((store.recent.len(), store.frozen.len(), store.runs.len()), (7, 0, 0));
+        assert_eq!(missing(&conn, &store, 1..=7), []);
+        put(&conn, &mut store, 8..=8, 0);
+        assert_eq!((store.recent.len(), store.frozen.len(), store.runs.len()), (0, 8, 0));
+        assert_eq!(missing(&conn, &store, 1..=8), []);
+        put(&conn, &mut store, 9..=9, 0);
+        assert_eq!((store.recent.len(), store.frozen.len(), store.runs.len()), (1, 0, 1));
+        assert_eq!(missing(&conn, &store, 1..=9), []);
+        assert_eq!(store.find(&conn, nth(10).id).unwrap(), None);
+    }
+
+    #[test]
+    fn a_run_is_written_a_few_rows_with_each_batch() {
+        let (conn, mut store) = store();
+        put(&conn, &mut store, 1..=1_000, 0);
+        for n in 1_001..=1_010 {
+            put(&conn, &mut store, n..=n, 0);
+            assert_eq!(missing(&conn, &store, 1..=n), []);
+        }
+        let rows: i64 =
+            conn.query_row("SELECT count(*) FROM key_run", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 10 * 68);
+    }
+
+    #[test]
+    fn all_keys_are_found_after_the_store_was_opened_again_at_any_moment() {
+        let (conn, mut store) = store();
+        for n in 1..=50 {
+            put(&conn, &mut store, n..=n, 0);
+            let again = KeyStore::open_with(&conn, 8).unwrap();
+            assert_eq!(missing(&conn, &again, 1..=n), []);
+            assert_eq!(again.last_seq, n);
+        }
+    }
+
+    #[test]
+    fn a_run_that_was_cut_off_by_a_crash_is_begun_anew() {
+        let (conn, mut store) = store();
+        put(&conn, &mut store, 1..=1_000, 0);
+        put(&conn, &mut store, 1_001..=1_001, 0); // 68 rows of the run
+        let mut store = KeyStore::open_with(&conn, 8).unwrap();
+        (1_002..=1_030).for_each(|n| put(&conn, &mut store, n..=n, 0));
+        assert_eq!(missing(&conn, &store, 1..=1_030), []);
+        assert!(!store.runs.is_empty());
+    }
+
+    #[test]
+    fn what_was_rolled_back_is_not_found() {
+        let (conn, mut store) = store();
+        put(&conn, &mut store, 1..=3, 0);
+        conn.execute_batch("BEGIN").unwrap();
+        let lost = store.write(&conn, &[nth(4)], Timestamp::from_millis(0)).unwrap();
+        conn.execute_batch("ROLLBACK").unwrap();
+        drop(lost);
+        assert_eq!(store.find(&conn, nth(4).id).unwrap(), None);
+        put(&conn, &mut store, 5..=5, 0);
+        assert_eq!(missing(&conn, &store, 1..=3), []);
+        assert_eq!(missing(&conn, &store, 5..=5), []);
+    }
+
+    #[test]
+    fn keys_are_kept_for_a_day_and_go_a_run_at_a_time() {
+        let (conn, mut store) = store();
+        (1..=8).for_each(|n| put(&conn, &mut store, n..=n, 0));
+        (9..=17).for_each(|n| put(&conn, &mut store, n..=n, 23));
+        assert_eq!(missing(&conn, &store, 1..=17), []);
+        put(&conn, &mut store, 18..=18, 25);
+        assert_eq!(missing(&conn, &store, 1..=8), (1..=8).collect::<Vec<_>>());
+        assert_eq!(missing(&conn, &store, 9..=18), []);
+        let again = KeyStore::open_with(&conn, 8).unwrap();
+        assert_eq!(missing(&conn, &again, 9..=18), []);
     }
 
     #[test]
