@@ -14,6 +14,8 @@ use std::{
     time::Duration,
 };
 
+use foldhash::fast::RandomState;
+
 use crate::{
     Action, Command, Digest, Done, Hold, HoldId, HoldState, HoldView, ItemKey, KeyId, KeyRecord,
     Limits, Liveness, Movement, MovementKind, Outcome, Placed, Quantity, Reason, Reference,
@@ -47,17 +49,21 @@ mod stock;
 pub struct Book {
     limits: Limits,
     liveness: Liveness,
-    items: HashMap<Arc<ItemKey>, Slot>,
-    holds: HashMap<HoldId, Arc<Hold>>,
+    items: Map<Arc<ItemKey>, Slot>,
+    holds: Map<HoldId, Arc<Hold>>,
     due: Deadlines,
-    keys: HashMap<KeyId, KeyRecord>,
-    movements: HashMap<i64, Movement>,
+    keys: Map<KeyId, KeyRecord>,
+    movements: Map<i64, Movement>,
     last_movement: i64,
     changes: Changes,
     undo: Undo,
     /// Holds that came in hand ended, or ended here, since the last `forget_settled`.
     settled: Vec<HoldId>,
 }
+
+/// A place looks up an item about ten times; this hash is five times as fast as the standard one,
+/// and seeded like it.
+type Map<K, V> = HashMap<K, V, RandomState>;
 
 /// Active holds by their stored deadline.
 type Deadlines = BTreeSet<(Timestamp, HoldId)>;
@@ -97,7 +103,7 @@ impl Changes {
 /// What a [`Book::rollback`] puts back.
 #[derive(Debug, Default)]
 struct Undo {
-    items: HashMap<Arc<ItemKey>, Option<StockItem>>,
+    items: Map<Arc<ItemKey>, Option<StockItem>>,
     holds: Vec<(HoldId, Option<Arc<Hold>>)>,
     liveness: Option<Liveness>,
 }
@@ -109,11 +115,11 @@ impl Book {
         Self {
             limits,
             liveness: Liveness::default(),
-            items: HashMap::new(),
-            holds: HashMap::new(),
+            items: Map::default(),
+            holds: Map::default(),
             due: Deadlines::new(),
-            keys: HashMap::new(),
-            movements: HashMap::new(),
+            keys: Map::default(),
+            movements: Map::default(),
             last_movement: 0,
             changes: Changes::default(),
             undo: Undo::default(),

@@ -79,9 +79,10 @@ impl Book {
     ) -> Vec<Shortage> {
         let mut short = Vec::new();
         for (item, requested) in lines.iter() {
-            if self.available(item, freed) < requested {
-                self.reclaim(item, now);
+            if self.available(item, freed) >= requested {
+                continue;
             }
+            self.reclaim(item, now);
             let available = self.available(item, freed);
             if available < requested {
                 short.push(self.shortage(item, requested, available));
