@@ -519,7 +519,7 @@ struct Note<'a> {
 fn touched(mut item: StockItem, now: Timestamp) -> Result<StockItem, Rejection> {
     item.checked_available()?;
     item.version = item.version.checked_add(1).ok_or(Rejection::OutOfRange)?;
-    item.touched_at = now;
+    item.touched_at = item.touched_at.max(now);
     Ok(item)
 }
 

@@ -136,8 +136,8 @@ impl Liveness {
     /// alive, or the beginning of an outage that still spares holds.
     #[must_use]
     pub fn swept_to(&self) -> Timestamp {
-        let graces = self.graces.iter().filter(|grace| grace.until > self.alive_at);
-        graces.map(|grace| grace.from).fold(self.alive_at, Timestamp::min)
+        let graces = self.graces_in_force();
+        graces.iter().map(|grace| grace.from).fold(self.alive_at, Timestamp::min)
     }
 
     /// The ledger is alive `now`. If it was not for longer than [`Grace::SHORTEST_GAP`], the gap
@@ -148,13 +148,20 @@ impl Liveness {
         if now <= alive_at {
             return;
         }
-        self.graces.retain(|grace| grace.until > alive_at);
+        self.graces = self.graces_in_force();
         let gap = now.since(alive_at);
         if gap > Grace::SHORTEST_GAP {
             let until = now.after(gap.min(Grace::LONGEST));
             self.graces.push(Grace { from: alive_at, to: now, until });
         }
         self.alive_at = now;
+    }
+
+    /// Graces that still spared a hold when the ledger was last alive, by themselves or because a
+    /// later one prolongs them.
+    fn graces_in_force(&self) -> Vec<Grace> {
+        let in_force = |grace: &&Grace| self.effective(grace.to) > self.alive_at;
+        self.graces.iter().filter(in_force).copied().collect()
     }
 
     /// The moment at which a hold with this deadline is dead.

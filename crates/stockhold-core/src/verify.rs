@@ -190,8 +190,8 @@ impl Verifier {
     /// Judges the sums. `now` is when the ledger was last alive, in ms since 1970 on its clock.
     ///
     /// A hold whose deadline fell into an outage is spared for a while after it, however long the
-    /// outage was. So while a grace is in force, `now` is the moment at which its outage began:
-    /// only holds that were overdue by then are to blame.
+    /// outage was. So while graces are in force, `now` is the moment at which the earliest of their
+    /// outages began: only holds that were overdue by then are to blame.
     #[must_use]
     pub fn finish(mut self, now: i64) -> Report {
         self.items.check(&mut self.findings);

@@ -31,7 +31,7 @@ impl Book {
     ) -> impl Iterator<Item = HoldId> + 'a {
         let graces = self.liveness.graces().iter();
         let spared = graces.filter(move |grace| self.liveness.effective(grace.to) > now);
-        let ends = spared.clone().map(|grace| grace.from).chain([now]);
+        let ends = spared.clone().map(move |grace| grace.from.min(now)).chain([now]);
         let starts = [Timestamp::from_millis(i64::MIN)].into_iter().chain(spared.map(|g| g.to));
         starts.zip(ends).flat_map(move |(after, upto)| between(deadlines, after, upto))
     }

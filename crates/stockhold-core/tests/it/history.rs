@@ -66,10 +66,6 @@ enum Verb {
     Policy { item: u8, on_hand: Option<i64>, safety: Option<i64> },
 }
 
-/// Whether an outage may begin within the grace of another. Not until
-/// `rules::r17_a_grace_that_prolongs_another_lasts_to_its_end` passes.
-const OUTAGES_MAY_CHAIN: bool = false;
-
 /// `2^53 - 1`.
 const MAX: i64 = Quantity::MAX.get();
 
@@ -83,10 +79,15 @@ fn event() -> impl Strategy<Value = Event> {
         12 => batch,
         2 => (any::<u8>(), fate()).prop_map(|(number, fate)| Event::Again(number, fate)),
         1 => fate().prop_map(Event::Sweep),
-        3 => (1_i64..20_000).prop_map(Event::Wait),
-        1 => prop_oneof![1_i64..8_000, 8_000_i64..200_000].prop_map(Event::Outage),
-        1 => (1_i64..40_000).prop_map(Event::StepBack),
+        3 => a_while(20_000).prop_map(Event::Wait),
+        1 => prop_oneof![a_while(8_000), a_while(200_000)].prop_map(Event::Outage),
+        1 => a_while(40_000).prop_map(Event::StepBack),
     ]
+}
+
+/// Round numbers meet deadlines to the millisecond.
+fn a_while(most: i64) -> impl Strategy<Value = i64> {
+    prop_oneof![2 => (1..=most / 1_000).prop_map(|seconds| seconds * 1_000), 1 => 1..most]
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
@@ -112,7 +113,8 @@ fn lines() -> impl Strategy<Value = Lines> {
 }
 
 fn millis() -> impl Strategy<Value = u64> {
-    prop_oneof![8 => 100_u64..40_000, 1 => Just(1), 1 => Just(Ttl::MAX_MILLIS)]
+    let seconds = (1_u64..40).prop_map(|seconds| seconds * 1_000);
+    prop_oneof![6 => seconds, 3 => 100_u64..40_000, 1 => Just(1), 1 => Just(Ttl::MAX_MILLIS)]
 }
 
 fn verb() -> impl Strategy<Value = Verb> {
@@ -227,22 +229,12 @@ impl World {
             }
             Event::Sweep(fate) => self.sweep(*fate)?,
             Event::Wait(millis) => self.ledger.wait(*millis),
-            Event::Outage(millis) => self.outage(*millis),
+            Event::Outage(millis) => self.ledger.outage(*millis)?,
             Event::StepBack(millis) => self.ledger.step_back(*millis),
         }
         self.high_water = self.high_water.max(self.ledger.book.liveness().alive_at());
         deadlines_are_known(&self.ledger.book, self.ledger.now)?;
         self.promises_are_kept()
-    }
-
-    fn outage(&mut self, millis: i64) {
-        let end = self.ledger.book.liveness().graces().iter().map(|grace| grace.until).max();
-        if let Some(end) = end.filter(|_| !OUTAGES_MAY_CHAIN) {
-            let alive_at = self.ledger.now.max(end);
-            self.ledger
-                .wait(i64::try_from(alive_at.since(self.ledger.now).as_millis()).unwrap_or(0));
-        }
-        self.ledger.outage(millis);
     }
 
     fn sweep(&mut self, fate: Fate) -> Result<(), Fault> {

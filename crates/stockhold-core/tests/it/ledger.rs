@@ -102,12 +102,27 @@ impl Ledger {
         let end = self.now.as_millis() + millis;
         while self.now.as_millis() < end {
             let step = (end - self.now.as_millis()).min(1_000);
-            self.outage(step);
+            self.be_alive_after(step);
         }
     }
 
-    /// The ledger is away for that long, and is back then (R17).
-    pub(crate) fn outage(&mut self, millis: i64) {
+    /// The ledger is away for that long, and is back then (R17). That it is back is not written
+    /// at the first attempt.
+    pub(crate) fn outage(&mut self, millis: i64) -> Result<(), Fault> {
+        let (now, before) = (self.now, Snapshot::of(&self.book));
+        self.now = Timestamp::from_millis(now.as_millis() + millis);
+        self.book.advance(self.now);
+        self.book.rollback();
+        let after = Snapshot::of(&self.book);
+        if after != before {
+            return Err(format!("a rollback left {after:?}\ninstead of {before:?}"));
+        }
+        self.now = now;
+        self.be_alive_after(millis);
+        Ok(())
+    }
+
+    fn be_alive_after(&mut self, millis: i64) {
         self.now = Timestamp::from_millis(self.now.as_millis() + millis);
         self.book.advance(self.now);
         self.book.commit();

@@ -1,5 +1,6 @@
 //! The tests of the rules: as scenarios, as a table, and as properties of random histories.
 
+mod digest;
 mod history;
 mod ledger;
 mod oracle;

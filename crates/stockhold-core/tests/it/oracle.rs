@@ -43,6 +43,7 @@ impl Before {
         limits: &Limits,
     ) -> Result<(), Fault> {
         self.nothing_dies_early(after)?;
+        nothing_dead_is_shown_alive(answer)?;
         match (&command.action, answer) {
             (Action::Place(place), Ok(Outcome::Placed(placed))) if !placed.replayed => {
                 self.place_was_covered(place, after)?;
@@ -50,8 +51,14 @@ impl Before {
             (Action::Place(place), Err(Rejection::InsufficientStock { lines, .. })) => {
                 self.place_was_short(place, lines)?;
             }
-            (Action::Confirm { .. }, Ok(Outcome::Settled(settled))) if settled.reacquired => {
-                self.rehold_was_covered(&settled.hold, after)?;
+            (Action::Confirm { reference, .. }, Ok(Outcome::Settled(settled))) => {
+                let recorded = settled.hold.hold.reference.as_ref();
+                if reference.as_ref().is_some_and(|asked| Some(asked) != recorded) {
+                    return Err(format!("R3: asked for {reference:?}, recorded {recorded:?}"));
+                }
+                if settled.reacquired {
+                    self.rehold_was_covered(&settled.hold, after)?;
+                }
             }
             (Action::Confirm { id, .. }, Err(Rejection::HoldExpired { .. })) => {
                 self.rehold_was_short(*id, &command.action)?;
@@ -106,6 +113,12 @@ impl Before {
     }
 
     fn place_was_covered(&self, place: &Place, after: &Book) -> Result<(), Fault> {
+        let old = place.replaces.and_then(|id| self.holds.get(&id));
+        if old.is_some() != place.replaces.is_some()
+            || old.is_some_and(|old| old.owner != place.owner || old.replaced_by.is_some())
+        {
+            return Err(format!("R13: {place:?} replaced {old:?}"));
+        }
         let at = self.moment(&Action::Place(place.clone()));
         let need: Need = place.lines.iter().map(|(i, units)| (i.clone(), units.get())).collect();
         let short = self.covered(&need, at, place.replaces);
@@ -129,6 +142,9 @@ impl Before {
     }
 
     fn rehold_was_covered(&self, view: &HoldView, after: &Book) -> Result<(), Fault> {
+        if view.hold.replaced_by.is_some() {
+            return Err(format!("R13: a hold that was replaced was held again: {view:?}"));
+        }
         let at = self.moment(&Action::Expire { id: view.hold.id });
         let lines = view.hold.lines.iter();
         let need: Need = lines.map(|line| (line.item.clone(), line.confirmed.get())).collect();
@@ -218,6 +234,19 @@ impl Before {
     }
 }
 
+/// R2.
+fn nothing_dead_is_shown_alive(answer: &Answer) -> Result<(), Fault> {
+    let view = match answer {
+        Ok(Outcome::Placed(placed)) => &placed.hold,
+        Ok(Outcome::Settled(settled)) => &settled.hold,
+        _ => return Ok(()),
+    };
+    if view.hold.state == HoldState::Active && view.as_of >= view.expires_at {
+        return Err(format!("R2: shown as active: {view:?}"));
+    }
+    Ok(())
+}
+
 fn nothing_is_oversold(need: &Need, after: &Book) -> Result<(), Fault> {
     let available = |item: &ItemKey| after.item(item).map(|item| item.available().get());
     match need.iter().find(|(item, _)| available(item).is_none_or(|available| available < 0)) {
@@ -236,11 +265,7 @@ pub(crate) fn deadlines_are_known(book: &Book, now: Timestamp) -> Result<(), Fau
         .collect();
     due.sort_unstable();
     let due: Vec<_> = due.into_iter().map(|(_, id)| id).collect();
-    let mut said = book.due(now, usize::MAX);
-    if now < book.liveness().alive_at() {
-        // See `r17_a_hold_is_not_due_before_its_deadline_though_the_clock_went_back`.
-        said.retain(|id| due.contains(id));
-    }
+    let said = book.due(now, usize::MAX);
     if said != due {
         return Err(format!("R1: due are {due:?}, not {said:?}"));
     }

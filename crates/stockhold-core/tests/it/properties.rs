@@ -1,11 +1,9 @@
 //! Laws that hold in every history.
 
 use proptest::prelude::*;
-use stockhold_core::{
-    Action, Basket, Digest, HoldId, InvalidBasket, ItemKey, Place, Quantity, Sku,
-};
+use stockhold_core::{Basket, InvalidBasket, ItemKey, Quantity, Sku};
 
-use crate::history::{World, actions, events};
+use crate::history::{World, events};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_500, ..ProptestConfig::default() })]
@@ -46,30 +44,6 @@ proptest! {
         let refused = Basket::new(keyed(&lines)?);
         prop_assert_eq!(refused, Err(InvalidBasket::NotPositive { index }));
     }
-
-    #[test]
-    fn different_actions_have_different_digests(one in actions(), other in actions()) {
-        let same = Digest::of(&one) == Digest::of(&other);
-        prop_assert_eq!(same, without_id(&one) == without_id(&other), "{:?} {:?}", one, other);
-    }
-
-    #[test]
-    fn the_number_of_a_new_hold_does_not_count_in_its_digest(
-        action in actions(), id in any::<[u8; 16]>(),
-    ) {
-        if let Action::Place(place) = &action {
-            let again = Action::Place(Place { id: HoldId::from_bytes(id), ..place.clone() });
-            prop_assert_eq!(Digest::of(&action), Digest::of(&again));
-        }
-    }
-
-    #[test]
-    fn texts_cannot_run_into_each_other(text in "[a-c]{2,6}", cut in any::<prop::sample::Index>()) {
-        let cut = 1 + cut.index(text.len() - 1);
-        let halves = |at: usize| receive(&text[..at], &text[at..]);
-        let whole = receive(&text, "");
-        prop_assert_ne!(Digest::of(&halves(cut)?), Digest::of(&whole?));
-    }
 }
 
 #[test]
@@ -102,23 +76,4 @@ fn keyed(lines: &Lines) -> Result<Vec<(ItemKey, Quantity)>, TestCaseError> {
 
 fn basket_of(lines: &Lines) -> Result<Basket, TestCaseError> {
     Basket::new(keyed(lines)?).map_err(|e| TestCaseError::fail(e.to_string()))
-}
-
-fn receive(sku: &str, reference: &str) -> Result<Action, TestCaseError> {
-    let fail = |e: stockhold_core::InvalidName| TestCaseError::fail(e.to_string());
-    Ok(Action::Receive {
-        item: std::sync::Arc::new(ItemKey::at_default(Sku::new(sku).map_err(fail)?)),
-        units: Quantity::ONE,
-        reference: Some(reference.parse().map_err(fail)?),
-    })
-}
-
-/// The action as a digest sees it.
-fn without_id(action: &Action) -> Action {
-    match action {
-        Action::Place(place) => {
-            Action::Place(Place { id: HoldId::from_bytes([0; 16]), ..place.clone() })
-        }
-        other => other.clone(),
-    }
 }

@@ -62,7 +62,7 @@ impl Stage {
     fn pass(&mut self, verb: &str, rest: &str) -> Result<Facts, Fault> {
         match (verb, rest.strip_prefix("back ")) {
             ("wait", None) => self.ledger.wait(parse::millis(rest)?),
-            ("outage", None) => self.ledger.outage(parse::millis(rest)?),
+            ("outage", None) => self.ledger.outage(parse::millis(rest)?)?,
             ("clock", Some(time)) => self.ledger.step_back(parse::millis(time)?),
             _ => return Err(format!("unknown word in {rest}")),
         }
