@@ -399,10 +399,10 @@ impl Book {
         self.changes.clear();
     }
 
-    /// Puts away what no deadline depends on: the holds that have ended, records of keys,
-    /// movements, and beyond `most_idle` the items without an active hold. For a ledger that can
-    /// read them again; only between a commit or rollback and the next command.
-    pub fn forget_settled(&mut self, most_idle: usize) {
+    /// Puts away the holds that have ended, the records of keys and the movements: no deadline
+    /// depends on them. For a ledger that can read them again; only between a commit or rollback
+    /// and the next command.
+    pub fn forget_settled(&mut self) {
         for id in self.settled.drain(..) {
             if self.holds.get(&id).is_some_and(|hold| hold.state != HoldState::Active) {
                 self.holds.remove(&id);
@@ -410,9 +410,12 @@ impl Book {
         }
         self.keys.clear();
         self.movements.clear();
-        if self.items.len() > most_idle {
-            self.items.retain(|_, slot| !slot.due.is_empty());
-        }
+    }
+
+    /// Puts away the items without an active hold, as [`Book::forget_settled`] does with holds.
+    /// Looks at every item in hand.
+    pub fn forget_idle_items(&mut self) {
+        self.items.retain(|_, slot| !slot.due.is_empty());
     }
 }
 

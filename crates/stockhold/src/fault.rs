@@ -119,7 +119,6 @@ impl FaultLedger {
     }
 
     /// Every batch that was handed over since the last call, in order.
-    #[must_use]
     pub fn take_seen(&self) -> Vec<Arc<Batch>> {
         std::mem::take(&mut lock(&self.seen))
     }

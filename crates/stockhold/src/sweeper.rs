@@ -45,14 +45,19 @@ impl Alarm {
         }
     }
 
+    /// Says for how long the sweeper is going to sleep.
+    fn set(&self, duration: Duration) {
+        let wakes_at = millis(self.clock.boot().saturating_add(duration));
+        self.wakes_at.store(wakes_at, Ordering::Relaxed);
+    }
+
     /// Sleeps for that long, or until an earlier deadline is known.
     async fn sleep(&self, duration: Option<Duration>) {
         let earlier = self.earlier.notified();
         match duration {
             None => earlier.await,
             Some(duration) => {
-                let wakes_at = millis(self.clock.boot().saturating_add(duration));
-                self.wakes_at.store(wakes_at, Ordering::Relaxed);
+                self.set(duration);
                 let _woken_early = within(&*self.clock, duration, earlier).await;
                 self.wakes_at.store(u64::MAX, Ordering::Relaxed);
             }
@@ -145,9 +150,11 @@ impl Sweeper {
         let fresh: Vec<_> =
             due.holds.into_iter().filter(|id| !self.broken.contains_key(id)).collect();
         if fresh.is_empty() {
-            let next_due = due.next_due?;
+            let pause = self.until(due.next_due?);
+            // Set before the answer to the beat can ring it.
+            self.alarm.set(pause);
             self.lane.beat();
-            return Some(self.until(next_due));
+            return Some(pause);
         }
         Some(self.expire(fresh).await)
     }

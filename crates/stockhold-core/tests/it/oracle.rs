@@ -146,7 +146,7 @@ impl Before {
             return Err(format!("R13: a hold that was replaced was held again: {view:?}"));
         }
         let at = self.moment(&Action::Expire { id: view.hold.id });
-        let lines = view.hold.lines.iter();
+        let lines = view.hold.lines.iter().filter(|line| line.confirmed.is_positive());
         let need: Need = lines.map(|line| (line.item.clone(), line.confirmed.get())).collect();
         let short = self.covered(&need, at, None);
         if !short.is_empty() {

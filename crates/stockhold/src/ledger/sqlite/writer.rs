@@ -26,8 +26,8 @@ use crate::{
     ledger::{Applied, ApplyError, Batch, Due},
 };
 
-/// Stock items without an active hold that stay in memory.
-const MOST_IDLE_ITEMS: usize = 50_000;
+/// Stock items stay in memory up to this number, whether they have an active hold or not.
+const ITEMS: usize = 50_000;
 /// A sign of life is written at most that often, if nothing else is.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
@@ -73,6 +73,8 @@ struct Resident {
     oldest_active: HoldId,
     signed_at: Timestamp,
     graces_written: usize,
+    /// Beyond that many stock items, those without an active hold are put away.
+    most_items: usize,
 }
 
 const LAST_ID: HoldId = HoldId::from_bytes([0xff; 16]);
@@ -218,8 +220,16 @@ impl Resident {
         let numbers = HashMap::new();
         let oldest = "SELECT oldest_active FROM ledger";
         let oldest_active = HoldId::from_bytes(conn.query_row(oldest, [], |row| row.get(0))?);
-        let mut resident =
-            Self { book, numbers, next_item, keys, oldest_active, signed_at, graces_written };
+        let mut resident = Self {
+            book,
+            numbers,
+            next_item,
+            keys,
+            oldest_active,
+            signed_at,
+            graces_written,
+            most_items: ITEMS,
+        };
         resident.read_active(conn)?;
         if signed_at == Timestamp::default() {
             // A new ledger was never away.
@@ -407,10 +417,13 @@ impl Resident {
 
     /// Puts away what nobody needs before the next command names it.
     fn settle_down(&mut self) {
-        self.book.forget_settled(MOST_IDLE_ITEMS);
-        if self.numbers.len() > MOST_IDLE_ITEMS {
+        self.book.forget_settled();
+        if self.numbers.len() > self.most_items {
+            self.book.forget_idle_items();
             let book = &self.book;
             self.numbers.retain(|key, _| book.item(key).is_some());
+            // If most of them are in use, this is not to be done again with every batch.
+            self.most_items = ITEMS.max(self.numbers.len().saturating_mul(2));
         }
     }
 
