@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -29,16 +29,22 @@ pub(crate) struct Alarm {
     clock: Arc<dyn Clock>,
     /// When it will wake anyway, in milliseconds since boot.
     wakes_at: AtomicU64,
+    /// All that is due is broken: that something is due is no news then.
+    only_broken_due: AtomicBool,
     earlier: Notify,
 }
 
 impl Alarm {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, wakes_at: AtomicU64::new(u64::MAX), earlier: Notify::new() }
+        let (wakes_at, only_broken_due) = (AtomicU64::new(u64::MAX), AtomicBool::new(false));
+        Self { clock, wakes_at, only_broken_due, earlier: Notify::new() }
     }
 
     pub(crate) fn ring_in(&self, next_due: Option<Duration>) {
         let Some(next_due) = next_due else { return };
+        if next_due.is_zero() && self.only_broken_due.load(Ordering::Relaxed) {
+            return;
+        }
         let at = millis(self.clock.boot().saturating_add(next_due));
         if at < self.wakes_at.load(Ordering::Relaxed) {
             self.earlier.notify_one();
@@ -149,6 +155,8 @@ impl Sweeper {
         };
         let fresh: Vec<_> =
             due.holds.into_iter().filter(|id| !self.broken.contains_key(id)).collect();
+        let only_broken_due = fresh.is_empty() && due.next_due.is_some_and(|next| next.is_zero());
+        self.alarm.only_broken_due.store(only_broken_due, Ordering::Relaxed);
         if fresh.is_empty() {
             let pause = self.until(due.next_due?);
             // Set before the answer to the beat can ring it.
