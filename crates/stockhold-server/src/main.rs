@@ -1,2 +1,7 @@
-//! stockhold.
-fn main() {}
+//! The `stockhold` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stockhold_server::cli::main()
+}

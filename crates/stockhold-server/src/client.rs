@@ -1,0 +1,528 @@
+//! A small HTTP/1.1 client: one [`Connection`] that is kept, one request at a time.
+//!
+//! It drives the command line, the demo and the benchmark. So it does little per request: the
+//! connection is driven by whoever waits for the answer, without a task in between, and one timer
+//! serves many requests.
+//!
+//! A request that may have been done is never sent a second time by itself. Whether that is safe
+//! depends on the idempotency key, and only the caller knows that one; see
+//! [`CallError::may_have_been_done`].
+
+use std::{
+    fmt, io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    HeaderMap, Method, Request, Response, Uri,
+    body::{Bytes, Incoming},
+    client::conn::{
+        TrySendError,
+        http1::{self, SendRequest},
+    },
+    header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER},
+    http::uri::PathAndQuery,
+};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use stockhold::clock::Clock;
+use tokio::net::TcpStream;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// What a server answered, whatever the status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The status, for example 201.
+    pub status: u16,
+    /// The answer is that of an earlier request with the same idempotency key.
+    pub replayed: bool,
+    /// After how long it makes sense to ask again.
+    pub retry_after: Option<Duration>,
+    /// The body, as it came.
+    pub body: Bytes,
+}
+
+impl Reply {
+    /// Whether it was done.
+    #[must_use]
+    pub const fn is_success(&self) -> bool {
+        matches!(self.status, 200..=299)
+    }
+
+    /// The body, read as JSON; texts may be borrowed from it.
+    ///
+    /// # Errors
+    /// If it is not JSON of that shape.
+    pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(&self.body)
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum CallError {
+    /// The request cannot be written down: the body is no JSON, the path or the key is not
+    /// allowed in HTTP. Nothing was sent.
+    Unspeakable(Box<dyn std::error::Error + Send + Sync>),
+    /// Nobody takes a connection there. Nothing was sent.
+    Unreachable(io::Error),
+    /// The connection broke, or the answer made no sense.
+    Lost(hyper::Error),
+    /// There was no answer in time.
+    TimedOut(Duration),
+}
+
+impl CallError {
+    /// Whether the server may have done what was asked. Then only a request with an idempotency
+    /// key, or one that changes nothing, can be sent again without harm.
+    #[must_use]
+    pub const fn may_have_been_done(&self) -> bool {
+        match self {
+            Self::Unspeakable(_) | Self::Unreachable(_) => false,
+            Self::Lost(_) | Self::TimedOut(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unspeakable(source) => write!(f, "the request cannot be sent: {source}"),
+            Self::Unreachable(source) => write!(f, "no connection: {source}"),
+            Self::Lost(source) => write!(f, "the connection was lost: {source}"),
+            Self::TimedOut(limit) => write!(f, "no answer within {limit:?}"),
+        }
+    }
+}
+
+impl std::error::Error for CallError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unspeakable(source) => Some(&**source),
+            Self::Unreachable(source) => Some(source),
+            Self::Lost(source) => Some(source),
+            Self::TimedOut(_) => None,
+        }
+    }
+}
+
+/// A connection to one server, kept from one request to the next.
+///
+/// If the server closed it in between, the next request opens a new one. Dropping the future of a
+/// request closes it as well, because its answer would be taken for the next one's.
+///
+/// ```no_run
+/// # use std::{sync::Arc, time::Duration};
+/// # use stockhold::clock::SystemClock;
+/// # use stockhold_server::client::Connection;
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let clock = Arc::new(SystemClock);
+/// let mut shop = Connection::connect("127.0.0.1:7300", Duration::from_secs(10), clock).await?;
+///
+/// let hold = serde_json::json!({"owner": "cart_981", "lines": [{"sku": "MUG", "quantity": 1}]});
+/// let reply = shop.post("/v1/holds", &hold, Some("8e03978e-40d5")).await?;
+/// assert_eq!(reply.status, 201);
+/// # Ok(()) }
+/// ```
+pub struct Connection {
+    line: Line,
+    watch: Watch,
+    /// How much room the last JSON body took.
+    room: usize,
+}
+
+impl Connection {
+    /// Connects to `host:port`. Nothing that is asked there waits for longer than `deadline`.
+    ///
+    /// # Errors
+    /// [`CallError::Unreachable`], [`CallError::TimedOut`], and [`CallError::Unspeakable`] for an
+    /// address that cannot stand in a `Host` header.
+    pub async fn connect(
+        address: &str,
+        deadline: Duration,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, CallError> {
+        let host = HeaderValue::try_from(address).map_err(unspeakable)?;
+        let mut line = Line { address: address.into(), host, link: None };
+        let mut watch = Watch { clock, limit: deadline, timer: None };
+        let link = watch.within(Link::open(&line.address)).await??;
+        line.link = Some(link);
+        Ok(Self { line, watch, room: 128 })
+    }
+
+    /// Reads.
+    ///
+    /// # Errors
+    /// As for [`Connection::send`].
+    pub async fn get(&mut self, path: &str) -> Result<Reply, CallError> {
+        self.send(Method::GET, path, Bytes::new(), None).await
+    }
+
+    /// Does something, with a JSON body.
+    ///
+    /// # Errors
+    /// As for [`Connection::send`].
+    pub async fn post(
+        &mut self,
+        path: &str,
+        body: &(impl Serialize + ?Sized),
+        idempotency_key: Option<&str>,
+    ) -> Result<Reply, CallError> {
+        self.send_json(Method::POST, path, body, idempotency_key).await
+    }
+
+    /// Sends a request with a JSON body, and waits for the answer.
+    ///
+    /// # Errors
+    /// As for [`Connection::send`].
+    pub async fn send_json(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: &(impl Serialize + ?Sized),
+        idempotency_key: Option<&str>,
+    ) -> Result<Reply, CallError> {
+        let mut text = Vec::with_capacity(self.room);
+        serde_json::to_writer(&mut text, body).map_err(unspeakable)?;
+        self.room = self.room.max(text.len());
+        self.send(method, path, text.into(), idempotency_key).await
+    }
+
+    /// Sends a request whose body, if any, is JSON already, and waits for the answer. A refusal of
+    /// the server is an answer too.
+    ///
+    /// # Errors
+    /// [`CallError::may_have_been_done`] tells what is known.
+    pub async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        idempotency_key: Option<&str>,
+    ) -> Result<Reply, CallError> {
+        let request = self.line.request(method, path, body, idempotency_key)?;
+        self.watch.within(self.line.exchange(request)).await?
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("address", &self.line.address).finish_non_exhaustive()
+    }
+}
+
+fn unspeakable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> CallError {
+    CallError::Unspeakable(source.into())
+}
+
+fn unreachable(source: hyper::Error) -> CallError {
+    CallError::Unreachable(io::Error::other(source))
+}
+
+/// Where to, and the link, unless it broke.
+struct Line {
+    address: String,
+    host: HeaderValue,
+    link: Option<Link>,
+}
+
+impl Line {
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        idempotency_key: Option<&str>,
+    ) -> Result<Request<Full<Bytes>>, CallError> {
+        let mut headers = HeaderMap::with_capacity(4);
+        headers.insert(HOST, self.host.clone());
+        if !body.is_empty() {
+            headers.insert(CONTENT_TYPE, JSON);
+        }
+        if let Some(key) = idempotency_key {
+            headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(key).map_err(unspeakable)?);
+        }
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = Uri::from(PathAndQuery::try_from(path).map_err(unspeakable)?);
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    /// The link is put back only after a complete answer, so that nobody meets half of one.
+    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Reply, CallError> {
+        let mut request = request;
+        if let Some(mut link) = self.link.take() {
+            match link.exchange(request).await {
+                Ok(reply) => return Ok(self.keep(link, reply)),
+                Err(Broken::Sent(source)) => return Err(CallError::Lost(source)),
+                Err(Broken::Unsent(_, same)) => request = *same,
+            }
+        }
+        let mut link = Link::open(&self.address).await?;
+        match link.exchange(request).await {
+            Ok(reply) => Ok(self.keep(link, reply)),
+            Err(Broken::Sent(source)) => Err(CallError::Lost(source)),
+            Err(Broken::Unsent(source, _)) => Err(unreachable(source)),
+        }
+    }
+
+    fn keep(&mut self, link: Link, reply: Reply) -> Reply {
+        self.link = Some(link);
+        reply
+    }
+}
+
+/// Why a link gave no answer.
+enum Broken {
+    /// The request never left; here it is again.
+    Unsent(hyper::Error, Box<Request<Full<Bytes>>>),
+    /// The request, or a part of it, was sent.
+    Sent(hyper::Error),
+}
+
+impl From<TrySendError<Request<Full<Bytes>>>> for Broken {
+    fn from(mut error: TrySendError<Request<Full<Bytes>>>) -> Self {
+        match error.take_message() {
+            Some(request) => Self::Unsent(error.into_error(), Box::new(request)),
+            None => Self::Sent(error.into_error()),
+        }
+    }
+}
+
+impl From<hyper::Error> for Broken {
+    fn from(error: hyper::Error) -> Self {
+        Self::Sent(error)
+    }
+}
+
+/// An open TCP connection.
+struct Link {
+    sender: SendRequest<Full<Bytes>>,
+    driver: Driver,
+}
+
+impl Link {
+    async fn open(address: &str) -> Result<Self, CallError> {
+        let stream = TcpStream::connect(address).await.map_err(CallError::Unreachable)?;
+        stream.set_nodelay(true).map_err(CallError::Unreachable)?;
+        let (sender, http) = http1::handshake(TokioIo::new(stream)).await.map_err(unreachable)?;
+        Ok(Self { sender, driver: Driver { http: Some(http) } })
+    }
+
+    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Reply, Broken> {
+        let Self { sender, driver } = self;
+        // Here it shows whether the server has closed it; then the request is handed back below.
+        let _closed = driver.along(sender.ready()).await;
+        let response = driver.along(sender.try_send_request(request)).await?;
+        let (replayed, retry_after) = read_headers(&response);
+        let status = response.status().as_u16();
+        let body = driver.along(response.into_body().collect()).await?.to_bytes();
+        Ok(Reply { status, replayed, retry_after, body })
+    }
+}
+
+fn read_headers(response: &Response<Incoming>) -> (bool, Option<Duration>) {
+    let headers = response.headers();
+    let replayed = headers.get(IDEMPOTENCY_REPLAYED).is_some_and(|value| value == "true");
+    let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    (replayed, seconds.map(Duration::from_secs))
+}
+
+/// What moves the bytes, as long as somebody polls it.
+struct Driver {
+    /// None when it came to its end. To drop it tells those who wait for it: hyper then hands a
+    /// request back that was not sent.
+    http: Option<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>,
+}
+
+impl Driver {
+    /// Waits for the future, and drives the connection meanwhile.
+    async fn along<F: Future>(&mut self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        std::future::poll_fn(|context| {
+            self.poll(context);
+            future.as_mut().poll(context)
+        })
+        .await
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) {
+        let ended = self.http.as_mut().is_some_and(|http| Pin::new(http).poll(context).is_ready());
+        if ended {
+            // If that was an error, the request that waits hears of it.
+            self.http = None;
+        }
+    }
+}
+
+/// Sees to it that nobody waits for longer than the limit.
+///
+/// A timer for every request would cost as much as the rest of it. So the timer is left running
+/// from one request to the next; when it fires, the request that waits is asked for its age.
+struct Watch {
+    clock: Arc<dyn Clock>,
+    limit: Duration,
+    timer: Option<Timer>,
+}
+
+type Timer = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Watch {
+    async fn within<F: Future>(&mut self, future: F) -> Result<F::Output, CallError> {
+        let latest = self.clock.boot().saturating_add(self.limit);
+        let mut future = pin!(future);
+        std::future::poll_fn(|context| match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => self.poll_late(latest, context).map(Err),
+        })
+        .await
+    }
+
+    fn poll_late(&mut self, latest: Duration, context: &mut Context<'_>) -> Poll<CallError> {
+        let mut left = self.limit;
+        loop {
+            let timer = self.timer.get_or_insert_with(|| timer(Arc::clone(&self.clock), left));
+            ready!(timer.as_mut().poll(context));
+            self.timer = None;
+            left = latest.saturating_sub(self.clock.boot());
+            if left.is_zero() {
+                return Poll::Ready(CallError::TimedOut(self.limit));
+            }
+        }
+    }
+}
+
+fn timer(clock: Arc<dyn Clock>, duration: Duration) -> Timer {
+    Box::pin(async move { clock.sleep(duration).await })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use axum::{
+        Router,
+        http::{HeaderMap, StatusCode},
+        routing::{get, post},
+    };
+    use serde_json::json;
+    use stockhold::clock::SystemClock;
+    use tokio::{net::TcpListener, task::JoinHandle};
+
+    use super::*;
+
+    async fn listen() -> (TcpListener, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        (listener, address)
+    }
+
+    async fn serve(router: Router) -> (String, JoinHandle<()>) {
+        let (listener, address) = listen().await;
+        let server = async move { axum::serve(listener, router).await.unwrap() };
+        (address, tokio::spawn(server))
+    }
+
+    async fn connect(address: &str, deadline_ms: u64) -> Connection {
+        let deadline = Duration::from_millis(deadline_ms);
+        Connection::connect(address, deadline, Arc::new(SystemClock)).await.unwrap()
+    }
+
+    /// Takes one connection, reads one request, answers with these bytes and hangs up.
+    async fn answer_once(listener: &TcpListener, answer: &'static [u8]) {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = stream.into_std().unwrap();
+        stream.set_nonblocking(false).unwrap();
+        let answered = tokio::task::spawn_blocking(move || {
+            assert!(stream.read(&mut [0; 1_024]).unwrap() > 0);
+            stream.write_all(answer).unwrap();
+        });
+        answered.await.unwrap();
+    }
+
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+
+    #[tokio::test]
+    async fn a_request_carries_its_body_and_key_and_the_reply_what_was_answered() {
+        let echo = async |headers: HeaderMap, body: String| {
+            let key = headers["idempotency-key"].to_str().unwrap().to_owned();
+            let kind = headers["content-type"].to_str().unwrap().to_owned();
+            let marks = [("idempotency-replayed", "true"), ("retry-after", "2")];
+            (StatusCode::CONFLICT, marks, format!("{kind} {key} {body}"))
+        };
+        let (address, _server) = serve(Router::new().route("/holds", post(echo))).await;
+        let mut connection = connect(&address, 5_000).await;
+        let reply = connection.post("/holds", &json!({"n": 1}), Some("k-1")).await.unwrap();
+        assert_eq!((reply.status, reply.replayed, reply.is_success()), (409, true, false));
+        assert_eq!(reply.retry_after, Some(Duration::from_secs(2)));
+        assert_eq!(&reply.body[..], b"application/json k-1 {\"n\":1}");
+    }
+
+    #[tokio::test]
+    async fn one_connection_serves_many_requests_also_large_ones() {
+        let large = "x".repeat(1 << 20);
+        let router = Router::new().route("/", get(async move || large.clone()));
+        let (address, _server) = serve(router).await;
+        let mut connection = connect(&address, 5_000).await;
+        for _ in 0..20 {
+            assert_eq!(connection.get("/").await.unwrap().body.len(), 1 << 20);
+        }
+    }
+
+    #[tokio::test]
+    async fn after_an_idle_connection_was_closed_the_next_request_opens_another() {
+        let (listener, address) = listen().await;
+        let mut connection = connect(&address, 5_000).await;
+        for _ in 0..3 {
+            let call = async { connection.get("/").await.unwrap() };
+            let (_, reply) = tokio::join!(answer_once(&listener, OK), call);
+            assert_eq!(reply.status, 200);
+            SystemClock.sleep(Duration::from_millis(20)).await; // the end of the stream arrives
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_was_read_is_not_sent_again() {
+        let (listener, address) = listen().await;
+        let mut connection = connect(&address, 5_000).await;
+        let call = connection.send(Method::POST, "/", Bytes::from_static(b"{}"), None);
+        let (_, error) = tokio::join!(answer_once(&listener, b"HTTP/1.1 2"), call);
+        let error = error.unwrap_err();
+        assert!(matches!(error, CallError::Lost(_)) && error.may_have_been_done(), "{error}");
+        let (_, reply) = tokio::join!(answer_once(&listener, OK), connection.get("/"));
+        assert_eq!(reply.unwrap().status, 200, "and the connection mends itself");
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_past_the_deadline_and_a_late_answer_is_not_mistaken() {
+        let slow = async || SystemClock.sleep(Duration::from_secs(60)).await;
+        let router = Router::new().route("/slow", get(slow)).route("/", get(async || "quick"));
+        let (address, _server) = serve(router).await;
+        let mut connection = connect(&address, 100).await;
+        for _ in 0..2 {
+            let error = connection.get("/slow").await.unwrap_err();
+            assert!(matches!(error, CallError::TimedOut(_)), "{error}");
+            assert_eq!(&connection.get("/").await.unwrap().body[..], b"quick");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_where_nobody_listens_or_what_http_cannot_say() {
+        let (listener, address) = listen().await;
+        let mut connection = connect(&address, 5_000).await;
+        let error = connection.post("/", &json!({}), Some("a\nb")).await.unwrap_err();
+        assert!(matches!(error, CallError::Unspeakable(_)) && !error.may_have_been_done());
+        drop(listener);
+        let (deadline, clock) = (Duration::from_secs(5), Arc::new(SystemClock));
+        let error = Connection::connect(&address, deadline, clock).await.unwrap_err();
+        assert!(matches!(error, CallError::Unreachable(_)) && !error.may_have_been_done());
+    }
+}

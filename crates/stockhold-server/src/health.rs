@@ -1,0 +1,39 @@
+//! Whether the server is alive, and whether it can serve.
+
+use std::time::Duration;
+
+use axum::{extract::State, response::Response};
+use stockhold::{Engine, Error, HoldId};
+use tokio::time::timeout;
+
+use crate::{
+    answer,
+    problem::{Kind, Problem},
+    wire::{self, Dependency},
+};
+
+/// How long the ledger may take to answer before it counts as down.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// `GET /livez`: whoever reads this is answered by a living process.
+pub(crate) async fn live() -> Response {
+    answer::ok(wire::health("live", &[]))
+}
+
+/// `GET /readyz`: names what the server stands on, and its state.
+pub(crate) async fn ready(State(engine): State<Engine>) -> Result<Response, Problem> {
+    // No hold has this number; that the ledger says so is the sign of life.
+    let nobody = HoldId::from_bytes([0; 16]);
+    match timeout(PATIENCE, engine.hold(nobody)).await {
+        Ok(Ok(_) | Err(Error::Rejected(_))) => {
+            let ledger = Dependency { name: "ledger", state: "up" };
+            Ok(answer::ok(wire::health("ready", &[ledger])))
+        }
+        Ok(Err(Error::Failed(failure))) => Err(Problem::new(Kind::Unavailable, NOT_READY)
+            .caused_by(failure)
+            .dependency("ledger", "down")),
+        Err(_) => Err(Problem::new(Kind::Unavailable, NOT_READY).dependency("ledger", "silent")),
+    }
+}
+
+const NOT_READY: &str = "the ledger cannot be read";

@@ -1,0 +1,26 @@
+//! stockhold as a service beside a shop: HTTP, and the command line.
+//!
+//! A request goes through these files, from the outside in:
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `serve.rs` | takes connections, guards them, and ends in good order |
+//! | `routes.rs` | which path and verb leads where |
+//! | `extract.rs` | takes a request apart: path, query, key, body |
+//! | `wire.rs` and `wire/` | the JSON of requests and answers |
+//! | `holds.rs`, `stock.rs`, `health.rs` | parse, call one verb of the engine, answer |
+//! | `answer.rs` | what success looks like |
+//! | `problem.rs` | what everything else looks like: the one table of problems |
+
+mod answer;
+pub mod cli;
+pub mod client;
+mod extract;
+mod health;
+mod holds;
+mod problem;
+mod routes;
+pub mod serve;
+mod stock;
+mod telemetry;
+mod wire;

@@ -1,0 +1,180 @@
+//! The JSON of a problem: what all of them say, then the numbers of this one.
+
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use stockhold::{ItemKey, Quantity, Rejection};
+use stockhold_core::Shortage;
+
+use super::{Inner, Numbers, Row};
+use crate::wire::{self, HoldBody, Rfc3339, Written};
+
+/// Writes the body.
+pub(super) fn write(problem: &Inner, request_id: &str) -> Vec<u8> {
+    wire::write(&Members { problem, request_id }, 512)
+}
+
+struct Members<'a> {
+    problem: &'a Inner,
+    request_id: &'a str,
+}
+
+impl Serialize for Members<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Inner { kind, detail, field, numbers, .. } = self.problem;
+        let Row { status, code, path, title, .. } = kind.row();
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("type", path)?;
+        map.serialize_entry("code", code)?;
+        map.serialize_entry("title", title)?;
+        map.serialize_entry("status", &status.as_u16())?;
+        map.serialize_entry("detail", detail)?;
+        map.serialize_entry("request_id", self.request_id)?;
+        if let Some(field) = field {
+            map.serialize_entry("field", field)?;
+        }
+        match numbers {
+            Numbers::None => {}
+            Numbers::Position { line, column } => {
+                map.serialize_entry("line", line)?;
+                map.serialize_entry("column", column)?;
+            }
+            Numbers::Dependency { name, state } => {
+                map.serialize_entry("dependencies", &[wire::Dependency { name, state }])?;
+            }
+            Numbers::Rejection(rejection) => write_rejection(&mut map, rejection)?,
+        }
+        map.end()
+    }
+}
+
+fn write_rejection<M: SerializeMap>(map: &mut M, rejection: &Rejection) -> Result<(), M::Error> {
+    match rejection {
+        Rejection::NotFound { id }
+        | Rejection::AlreadyReleased { id }
+        | Rejection::Revoked { id }
+        | Rejection::AlreadyCancelled { id }
+        | Rejection::AlreadyShipped { id }
+        | Rejection::NothingOpen { id } => map.serialize_entry("id", &Written(id)),
+        Rejection::NotConfirmed { id, state } => {
+            map.serialize_entry("id", &Written(id))?;
+            map.serialize_entry("state", state.as_str())
+        }
+        Rejection::MaxLifetime { id, max_expires_at } => {
+            map.serialize_entry("id", &Written(id))?;
+            map.serialize_entry("max_expires_at", &Rfc3339(*max_expires_at))
+        }
+        Rejection::UnknownSku { items } => {
+            let names: Vec<_> = items.iter().map(|item| ItemName::of(item)).collect();
+            map.serialize_entry("items", &names)
+        }
+        Rejection::InsufficientStock { lines, of: _ } => {
+            map.serialize_entry("lines", &shortages(lines))
+        }
+        Rejection::HoldEnded { hold } => map.serialize_entry("hold", &HoldBody::at(hold)),
+        Rejection::HoldExpired { id, lines } => {
+            map.serialize_entry("id", &Written(id))?;
+            map.serialize_entry("lines", &shortages(lines))
+        }
+        Rejection::AlreadyConfirmed { id, reference, confirmed } => {
+            map.serialize_entry("id", &Written(id))?;
+            map.serialize_entry("reference", &reference.as_ref().map(|r| r.as_str()))?;
+            map.serialize_entry("confirmed", &confirmed_lines(confirmed))
+        }
+        Rejection::NotInHold { id, item } => {
+            map.serialize_entry("id", &Written(id))?;
+            write_item(map, item)
+        }
+        Rejection::MoreThanHeld { item, requested, held } => {
+            write_numbers(map, item, [("requested", requested), ("held", held)])
+        }
+        Rejection::MoreThanOpen { item, requested, open } => {
+            write_numbers(map, item, [("requested", requested), ("open", open)])
+        }
+        Rejection::AlreadyExists { item, on_hand } => {
+            write_numbers(map, item, [("on_hand", on_hand)])
+        }
+        Rejection::WouldGoBelow { item, left, floor } => {
+            write_numbers(map, item, [("left", left), ("floor", floor)])
+        }
+        Rejection::OnHandDiffers { item, expected, on_hand } => {
+            write_numbers(map, item, [("expected", expected), ("on_hand", on_hand)])
+        }
+        Rejection::QuantityTooLarge { item, requested, max } => {
+            write_numbers(map, item, [("requested", requested), ("max", max)])
+        }
+        Rejection::QuantityTooSmall { min, field: _ } => map.serialize_entry("min", &min.get()),
+        Rejection::TooManyLines { lines, max } => {
+            map.serialize_entry("requested", lines)?;
+            map.serialize_entry("max", max)
+        }
+        Rejection::IdempotencyKeyRequired { verb } => map.serialize_entry("verb", verb),
+        Rejection::IdempotencyKeyReused | Rejection::OutOfRange | Rejection::Damaged { .. } => {
+            Ok(())
+        }
+    }
+}
+
+fn write_item<M: SerializeMap>(map: &mut M, item: &ItemKey) -> Result<(), M::Error> {
+    map.serialize_entry("sku", item.sku.as_str())?;
+    map.serialize_entry("location", item.location.as_str())
+}
+
+fn write_numbers<M: SerializeMap, const N: usize>(
+    map: &mut M,
+    item: &ItemKey,
+    numbers: [(&'static str, &Quantity); N],
+) -> Result<(), M::Error> {
+    write_item(map, item)?;
+    numbers.into_iter().try_for_each(|(name, units)| map.serialize_entry(name, &units.get()))
+}
+
+#[derive(Serialize)]
+struct ItemName<'a> {
+    sku: &'a str,
+    location: &'a str,
+}
+
+impl<'a> ItemName<'a> {
+    fn of(item: &'a ItemKey) -> Self {
+        Self { sku: item.sku.as_str(), location: item.location.as_str() }
+    }
+}
+
+#[derive(Serialize)]
+struct Short<'a> {
+    #[serde(flatten)]
+    item: ItemName<'a>,
+    requested: i64,
+    available: i64,
+    next_due_at: Option<Rfc3339>,
+}
+
+fn shortages(lines: &[Shortage]) -> Vec<Short<'_>> {
+    lines.iter().map(Short::of).collect()
+}
+
+impl<'a> Short<'a> {
+    fn of(line: &'a Shortage) -> Self {
+        Self {
+            item: ItemName::of(&line.item),
+            requested: line.requested.get(),
+            available: line.available.get(),
+            next_due_at: line.next_due_at.map(Rfc3339),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Confirmed<'a> {
+    #[serde(flatten)]
+    item: ItemName<'a>,
+    quantity: i64,
+}
+
+fn confirmed_lines(lines: &[(Arc<ItemKey>, Quantity)]) -> Vec<Confirmed<'_>> {
+    let lines = lines.iter();
+    lines
+        .map(|(item, units)| Confirmed { item: ItemName::of(item), quantity: units.get() })
+        .collect()
+}

@@ -1,0 +1,126 @@
+//! Queries in URLs: like fields, unknown and duplicate names are refused.
+
+use std::borrow::Cow;
+
+use axum::http::Uri;
+use percent_encoding::percent_decode_str;
+use stockhold::Location;
+
+use super::word;
+use crate::problem::Problem;
+
+/// What can be asked besides the name of an item.
+#[derive(Debug, Default)]
+pub(crate) struct ItemQuery {
+    /// Where the item lies.
+    pub(crate) location: Option<Location>,
+    /// How fresh the answer has to be. Without a cache every answer is from the ledger.
+    consistency: Option<()>,
+    max_age_ms: Option<()>,
+}
+
+impl ItemQuery {
+    /// Reads the query of a verb that changes an item.
+    pub(crate) fn to_change(uri: &Uri) -> Result<Self, Problem> {
+        let mut query = Self::default();
+        each_pair(uri, |name, value| match name {
+            "location" => set(&mut query.location, "location", word("location", value)?),
+            _ => Err(unknown(name)),
+        })?;
+        Ok(query)
+    }
+
+    /// Reads the query of a read.
+    pub(crate) fn to_read(uri: &Uri) -> Result<Self, Problem> {
+        let mut query = Self::default();
+        each_pair(uri, |name, value| match name {
+            "location" => set(&mut query.location, "location", word("location", value)?),
+            "consistency" => set(&mut query.consistency, "consistency", consistency(value)?),
+            "max_age_ms" => set(&mut query.max_age_ms, "max_age_ms", max_age(value)?),
+            _ => Err(unknown(name)),
+        })?;
+        Ok(query)
+    }
+}
+
+/// For paths that take no query.
+pub(crate) fn refuse_query(uri: &Uri) -> Result<(), Problem> {
+    each_pair(uri, |name, _| Err(unknown(name)))
+}
+
+fn consistency(word: &str) -> Result<(), Problem> {
+    match word {
+        "strong" | "cached" => Ok(()),
+        _ => Err(Problem::field("consistency", "must be strong or cached")),
+    }
+}
+
+fn max_age(text: &str) -> Result<(), Problem> {
+    let is_number = text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u64>().is_ok();
+    if is_number {
+        return Ok(());
+    }
+    Err(Problem::field("max_age_ms", "must be an integer, 0 or more"))
+}
+
+fn set<T>(slot: &mut Option<T>, name: &'static str, value: T) -> Result<(), Problem> {
+    if slot.replace(value).is_some() {
+        return Err(Problem::field(name, "must be given once only"));
+    }
+    Ok(())
+}
+
+fn unknown(name: &str) -> Problem {
+    const LONGEST: usize = 200;
+    let name: String = name.chars().take(LONGEST).collect();
+    Problem::field(name, "is not known in the query of this path")
+}
+
+fn each_pair(
+    uri: &Uri,
+    mut take: impl FnMut(&str, &str) -> Result<(), Problem>,
+) -> Result<(), Problem> {
+    let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+    for pair in pairs {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        take(&decoded(name)?, &decoded(value)?)?;
+    }
+    Ok(())
+}
+
+fn decoded(text: &str) -> Result<Cow<'_, str>, Problem> {
+    let no_utf8 = |_| Problem::field("query", "must be UTF-8, percent-encoded");
+    if text.contains('+') {
+        let spaced = text.replace('+', " ");
+        let text = percent_decode_str(&spaced).decode_utf8().map_err(no_utf8)?;
+        return Ok(Cow::Owned(text.into_owned()));
+    }
+    percent_decode_str(text).decode_utf8().map_err(no_utf8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(query: &str) -> Result<Option<String>, Problem> {
+        let uri = format!("/v1/stock/MUG?{query}").parse().unwrap();
+        let query = ItemQuery::to_read(&uri)?;
+        Ok(query.location.map(|location| location.as_str().to_owned()))
+    }
+
+    #[test]
+    fn a_query_is_decoded() {
+        assert_eq!(read("").unwrap(), None);
+        assert_eq!(read("location=a%20b").unwrap().as_deref(), Some("a b"));
+        assert_eq!(read("location=a+b&").unwrap().as_deref(), Some("a b"));
+        assert_eq!(read("consistency=cached&max_age_ms=250").unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        for query in ["location=%FF", "location=", "a=1", "location=a&location=b", "max_age_ms=-1"]
+        {
+            assert!(read(query).is_err(), "{query}");
+        }
+    }
+}
