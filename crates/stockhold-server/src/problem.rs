@@ -98,7 +98,7 @@ problems! {
     OutOfRange, BAD_REQUEST, "out_of_range", "out-of-range", "A quantity would leave its range",
         "Quantities go from -(2^53 - 1) to 2^53 - 1, also those of the item afterwards.";
     HostNotAllowed, FORBIDDEN, "host_not_allowed", "host-not-allowed", "The host is not allowed",
-        "A server without keys answers only who calls it by a loopback name and its own port, for example http://127.0.0.1:7300, and no web page of another origin.";
+        "A server without keys answers only who calls it by a loopback name, for example http://127.0.0.1:7300, and no web page of another origin.";
     NoRoute, NOT_FOUND, "no_route", "no-route", "There is nothing at this path",
         "Look the path up in the documentation of the API.";
     NotFound, NOT_FOUND, "not_found", "not-found", "There is no such hold",

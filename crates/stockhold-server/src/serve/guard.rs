@@ -14,42 +14,44 @@ pub(super) enum Guard {
     /// On loopback everybody on the machine may ask; but a web page in somebody's browser is not
     /// meant by that. It gives itself away by the name that it knows us by (DNS rebinding), or by
     /// its own origin.
-    Loopback { port: u16 },
+    Loopback,
     /// The operator has said that everybody who can reach the address may ask.
     Open,
 }
 
 impl Guard {
     pub(super) fn of(address: SocketAddr) -> Self {
-        if address.ip().is_loopback() {
-            Self::Loopback { port: address.port() }
-        } else {
-            Self::Open
-        }
+        if address.ip().is_loopback() { Self::Loopback } else { Self::Open }
     }
 
     pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), Problem> {
-        if let Self::Loopback { port } = *self {
-            check_host(request, port)?;
+        match self {
+            Self::Loopback => check_host(request)?,
+            Self::Open => {}
         }
         check_accept(request)
     }
 }
 
-fn check_host<B>(request: &Request<B>, port: u16) -> Result<(), Problem> {
-    let headers = request.headers();
-    let target = request.uri().authority().is_none_or(|target| is_ours(target.as_str(), port));
-    if !target || !only(headers, HOST).is_some_and(|host| is_ours(host, port)) {
-        let detail =
-            "the header Host must be a loopback name or address with the port of the server";
+/// The port does not matter: a tunnel may have another one.
+fn check_host<B>(request: &Request<B>) -> Result<(), Problem> {
+    let target = request.uri().authority().is_none_or(|target| is_ours(target.as_str()));
+    let host = only(request.headers(), HOST).filter(|host| target && is_ours(host));
+    let Some(host) = host else {
+        let detail = "the header Host must be a loopback name or address";
         return Err(Problem::new(Kind::HostNotAllowed, detail).or_field("Host"));
-    }
-    if !headers.contains_key(ORIGIN) || only(headers, ORIGIN).is_some_and(|o| is_our_page(o, port))
-    {
+    };
+    if is_same_origin(request.headers(), host) {
         return Ok(());
     }
     let detail = "pages of another origin may not ask a server without keys";
     Err(Problem::new(Kind::HostNotAllowed, detail).or_field("Origin"))
+}
+
+/// Not a browser, or a page that we served ourselves.
+fn is_same_origin(headers: &HeaderMap, host: &str) -> bool {
+    let ours = |origin: &str| origin.strip_prefix("http://").is_some_and(|origin| origin == host);
+    !headers.contains_key(ORIGIN) || only(headers, ORIGIN).is_some_and(ours)
 }
 
 /// The value of a header that stands there once.
@@ -59,17 +61,12 @@ fn only(headers: &HeaderMap, name: axum::http::HeaderName) -> Option<&str> {
     if values.next().is_some() { None } else { value.to_str().ok() }
 }
 
-fn is_our_page(origin: &str, port: u16) -> bool {
-    origin.strip_prefix("http://").is_some_and(|host| is_ours(host, port))
-}
-
-fn is_ours(host: &str, port: u16) -> bool {
-    const HTTP: u16 = 80;
-    let (name, found) = match host.rsplit_once(':') {
-        Some((name, digits)) if !digits.contains(']') => (name, digits.parse().ok()),
-        _ => (host, Some(HTTP)),
+fn is_ours(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') && port.parse::<u16>().is_ok() => name,
+        _ => host,
     };
-    found == Some(port) && is_loopback(name)
+    is_loopback(name)
 }
 
 fn is_loopback(name: &str) -> bool {
@@ -102,11 +99,10 @@ mod tests {
     #[test]
     fn our_own_names_are_ours() {
         for host in
-            ["127.0.0.1:7300", "localhost:7300", "LocalHost:7300", "[::1]:7300", "127.1.2.3:7300"]
+            ["127.0.0.1:7300", "localhost", "LocalHost:7301", "[::1]:80", "[::1]", "127.1.2.3:7300"]
         {
-            assert!(is_ours(host, 7300), "{host}");
+            assert!(is_ours(host), "{host}");
         }
-        assert!(is_ours("localhost", 80) && is_ours("[::1]", 80));
     }
 
     #[test]
@@ -114,18 +110,27 @@ mod tests {
         for host in [
             "",
             ":7300",
-            "localhost",
-            "localhost:7301",
             "localhost:",
+            "localhost:port",
+            "localhost:99999",
             "evil.example:7300",
             "127.0.0.1.evil.example:7300",
             "localhost:7300:7300",
             "10.0.0.1:7300",
-            "[::1]",
             "user@localhost:7300",
             "localhost.:7300",
         ] {
-            assert!(!is_ours(host, 7300), "{host}");
+            assert!(!is_ours(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_another_port_is_of_another_origin() {
+        let asks = |origin| HeaderMap::from_iter([(ORIGIN, HeaderValue::from_static(origin))]);
+        assert!(is_same_origin(&HeaderMap::new(), "localhost:7300"));
+        assert!(is_same_origin(&asks("http://localhost:7300"), "localhost:7300"));
+        for origin in ["http://localhost:3000", "https://localhost:7300", "null", ""] {
+            assert!(!is_same_origin(&asks(origin), "localhost:7300"), "{origin}");
         }
     }
 

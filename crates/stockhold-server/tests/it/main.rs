@@ -3,9 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected ends")]
 
 mod bad_input;
+mod child;
 mod connections;
+mod crash;
 mod demo;
 mod holds;
+mod lossy;
 mod problems;
 mod program;
 mod stock;

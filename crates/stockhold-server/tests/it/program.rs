@@ -1,71 +1,9 @@
 //! The program itself: what it prints, and how it ends.
 
-use std::{
-    io::{BufRead, BufReader, Read},
-    path::Path,
-    process::{Child, Command, Output, Stdio},
+use crate::{
+    child::{Serving, run, url},
+    support::mugs,
 };
-
-use crate::support::{Connection, JSON, Reply, mugs, request};
-
-fn stockhold(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_stockhold"));
-    command.args(args);
-    for name in ["STOCKHOLD_LISTEN", "STOCKHOLD_LEDGER", "RUST_LOG"] {
-        command.env_remove(name);
-    }
-    command
-}
-
-fn run(args: &[&str]) -> Output {
-    stockhold(args).output().unwrap()
-}
-
-/// A server that is killed when a test fails.
-struct Serving {
-    child: Child,
-    address: String,
-    line: String,
-}
-
-impl Serving {
-    fn start(ledger: &str) -> Self {
-        let mut command = stockhold(&["serve", "--listen", "127.0.0.1:0", "--ledger", ledger]);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let address = line.strip_prefix("listening on http://").and_then(|l| l.split(' ').next());
-        Self { address: address.unwrap_or_default().to_owned(), child, line }
-    }
-
-    async fn ask(&self, method: &str, path: &str, body: &str) -> Reply {
-        let mut connection = Connection::open(&self.address).await;
-        connection.send(&request(&self.address, method, path, &[JSON], body.as_bytes())).await;
-        connection.reply().await
-    }
-
-    /// Sends a signal; answers the exit code and what was complained about.
-    fn end(mut self, signal: &str) -> (Option<i32>, String) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
-        let status = self.child.wait().unwrap();
-        let mut complaints = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut complaints).unwrap();
-        (status.code(), complaints)
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn url(path: &Path) -> String {
-    format!("sqlite:{}", path.display())
-}
 
 #[tokio::test]
 async fn a_server_says_where_it_listens_and_ends_in_good_order() {

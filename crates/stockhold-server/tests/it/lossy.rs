@@ -1,0 +1,136 @@
+//! A network that loses replies after the server has acted.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use stockhold::clock::SystemClock;
+use stockhold_server::client::{Connection, Reply};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+use crate::support::Server;
+
+const BUYERS: usize = 2_000;
+const AT_ONCE: usize = 64;
+
+/// Hands requests on, and swallows three of ten replies.
+struct Proxy {
+    address: String,
+    swallowed: Arc<AtomicU64>,
+}
+
+impl Proxy {
+    async fn start(server: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (server, swallowed) = (server.to_owned(), Arc::<AtomicU64>::default());
+        let counter = Arc::clone(&swallowed);
+        tokio::spawn(async move {
+            let replies = Arc::<AtomicU64>::default();
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(&server).await.unwrap();
+                let (replies, counter) = (Arc::clone(&replies), Arc::clone(&counter));
+                tokio::spawn(hand_on(client, server, replies, counter));
+            }
+        });
+        Self { address, swallowed }
+    }
+}
+
+/// One request is on its way at a time, so what the server says in one go is one reply.
+async fn hand_on(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    replies: Arc<AtomicU64>,
+    swallowed: Arc<AtomicU64>,
+) {
+    let (mut request, mut reply) = (vec![0; 65_536], vec![0; 65_536]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut request) => {
+                let Ok(length @ 1..) = read else { return };
+                if server.write_all(&request[..length]).await.is_err() { return }
+            }
+            read = server.read(&mut reply) => {
+                let Ok(length @ 1..) = read else { return };
+                if replies.fetch_add(1, Ordering::Relaxed) % 10 < 3 {
+                    swallowed.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
+                if client.write_all(&reply[..length]).await.is_err() { return }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_07_lost_replies_sell_nothing_twice() {
+    let server = Server::start().await;
+    server.put("/v1/stock/HOT", r#"{"on_hand":2000}"#).await.expect(201);
+    let proxy = Proxy::start(&server.address).await;
+    let mut workers = JoinSet::new();
+    for worker in 0..AT_ONCE {
+        let address = proxy.address.clone();
+        workers.spawn(async move {
+            let mut shop = Shopper { address, line: None };
+            for buyer in (worker..BUYERS).step_by(AT_ONCE) {
+                shop.buy(buyer).await;
+            }
+        });
+    }
+    workers.join_all().await;
+    let hot = server.get("/v1/stock/HOT").await.expect(200).json();
+    let units = ["on_hand", "held", "allocated", "available"].map(|name| hot[name].as_i64());
+    assert_eq!(units, [2_000, 0, 2_000, 0].map(Some));
+    let report = server.engine.verify().await.unwrap();
+    assert!(report.is_clean() && report.holds == 2_000, "{report:?}");
+    let swallowed = proxy.swallowed.load(Ordering::Relaxed);
+    assert!(swallowed > 1_000, "only {swallowed} replies were lost");
+}
+
+/// Asks until it is answered, under one key.
+struct Shopper {
+    address: String,
+    line: Option<Connection>,
+}
+
+impl Shopper {
+    async fn buy(&mut self, buyer: usize) {
+        let hold = json!({"owner": format!("buyer-{buyer}"), "ttl_ms": 600_000,
+            "lines": [{"sku": "HOT", "quantity": 1}]});
+        let held = self.insist("/v1/holds", &hold, &format!("place-{buyer}")).await;
+        let hold: Value = held.json().unwrap();
+        let confirm = format!("/v1/holds/{}/confirm", hold["id"].as_str().unwrap());
+        let confirmed = self.insist(&confirm, &json!({}), &format!("confirm-{buyer}")).await;
+        assert_eq!(confirmed.json::<Value>().unwrap()["state"], "confirmed");
+    }
+
+    async fn insist(&mut self, path: &str, body: &Value, key: &str) -> Reply {
+        for _ in 0..100 {
+            if self.line.is_none() {
+                self.line = Some(connect(&self.address).await);
+            }
+            let line = self.line.as_mut().unwrap();
+            match line.post(path, body, Some(key)).await {
+                Ok(reply) if reply.is_success() => return reply,
+                Ok(reply) => panic!("{}: {:?}", reply.status, reply.body),
+                Err(_) => self.line = None,
+            }
+        }
+        panic!("a hundred replies were lost in a row");
+    }
+}
+
+async fn connect(address: &str) -> Connection {
+    let limit = Duration::from_secs(10);
+    Connection::connect(address, limit, Arc::new(SystemClock)).await.unwrap()
+}
