@@ -10,11 +10,11 @@ mod request;
 use std::{fmt, time::Duration};
 
 use serde::{Serialize, Serializer};
+use stockhold::Line;
 use stockhold::{
     HoldId, HoldView, Movement, StockMoved, StockView, Timestamp,
     clock::{Clock, SystemClock},
 };
-use stockhold_core::Line;
 
 pub(crate) use field::word;
 pub(crate) use query::{ItemQuery, refuse_query};

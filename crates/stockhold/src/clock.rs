@@ -173,7 +173,7 @@ mod tests {
     fn ledger_time_starts_at_the_high_water_if_the_wall_clock_is_behind() {
         let clock = ManualClock::default();
         let seen = clock.wall().after(Duration::from_secs(3_600));
-        let ledger = LedgerClock::start(Arc::new(clock.clone()), seen);
+        let ledger = LedgerClock::start(Arc::new(clock), seen);
         assert_eq!(ledger.now(), seen);
     }
 

@@ -29,7 +29,7 @@ pub enum Fault {
     /// It fails before anything is written.
     Unavailable,
     /// It is not begun before the gate is open.
-    Held(Gate),
+    Delayed(Gate),
     /// It is written at once, and answered when the gate is open.
     Late(Gate),
     /// Its outcome is lost after it was written ...
@@ -64,6 +64,23 @@ impl Gate {
 type Poison = Box<dyn Fn(&Command) -> bool + Send + Sync>;
 
 /// A ledger that fails on demand.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use stockhold::{*, clock::SystemClock, ledger::memory::MemoryLedger};
+/// use stockhold::fault::{Fault, FaultLedger};
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let inner = MemoryLedger::new(Limits::default(), Arc::new(SystemClock));
+/// let ledger = Arc::new(FaultLedger::new(Arc::new(inner)));
+/// let engine = Engine::builder(ledger.clone()).start()?;
+/// let mug = ItemKey::at_default(Sku::new("MUG")?);
+///
+/// ledger.next(Fault::Unavailable);
+/// let lost = engine.set_policy(&mug, Some(Quantity::ONE), None).await;
+/// assert!(matches!(lost, Err(Error::Failed(f)) if f.kind == FailureKind::Unavailable));
+/// assert!(engine.set_policy(&mug, Some(Quantity::ONE), None).await?.created);
+/// # Ok(()) }
+/// ```
 pub struct FaultLedger {
     inner: Arc<dyn Ledger>,
     script: Mutex<VecDeque<Fault>>,
@@ -143,7 +160,7 @@ impl Ledger for FaultLedger {
         match &fault {
             Fault::Unavailable => return Err(ApplyError::Unavailable(away("before the batch"))),
             Fault::LostBefore => return Err(lost(answers_nobody_may_see(&batch))),
-            Fault::Held(gate) => gate.pass().await,
+            Fault::Delayed(gate) => gate.pass().await,
             Fault::None | Fault::Late(_) | Fault::LostAfter => {}
         }
         if self.is_poisoned(&batch) {
@@ -154,7 +171,7 @@ impl Ledger for FaultLedger {
         match &fault {
             Fault::LostAfter => return Err(lost(applied)),
             Fault::Late(gate) => gate.pass().await,
-            Fault::None | Fault::Unavailable | Fault::LostBefore | Fault::Held(_) => {}
+            Fault::None | Fault::Unavailable | Fault::LostBefore | Fault::Delayed(_) => {}
         }
         Ok(applied)
     }

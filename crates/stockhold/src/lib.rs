@@ -39,7 +39,7 @@ pub use engine::{Adjustment, ConfirmRequest, Engine, EngineBuilder, PlaceRequest
 pub use error::{Error, Failure, FailureKind};
 pub use settings::Settings;
 pub use stockhold_core::{
-    Basket, HoldId, HoldState, HoldView, IdempotencyKey, InvalidBasket, InvalidName, ItemKey,
-    Limits, Location, Movement, OnExpired, Owner, Placed, PolicySet, Quantity, Reason, Reference,
-    Rejection, Settled, Sku, StockMoved, StockView, Timestamp, Ttl, verify,
+    Basket, Hold, HoldId, HoldState, HoldView, IdempotencyKey, InvalidBasket, InvalidName, ItemKey,
+    Limits, Line, Location, Movement, OnExpired, Owner, Placed, PolicySet, Quantity, Reason,
+    Reference, Rejection, Settled, Shortage, Sku, StockMoved, StockView, Timestamp, Ttl, verify,
 };

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
+use stockhold::Shortage;
 use stockhold::{ItemKey, Quantity, Rejection};
-use stockhold_core::Shortage;
 
 use super::{Inner, Numbers, Row};
 use crate::wire::{self, HoldBody, Rfc3339, Written};
