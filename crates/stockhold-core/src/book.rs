@@ -325,13 +325,11 @@ impl Book {
         self.holds.values()
     }
 
-    /// A hold as it is at `now`: one that is due shows as expired, though nobody has expired it
-    /// yet (R2).
+    /// A hold as it is at `now`; see [`HoldView::at`].
     #[must_use]
     pub fn hold_view(&self, id: HoldId, now: Timestamp) -> Option<HoldView> {
-        let now = self.moment_of(id, now);
-        let hold = self.holds.get(&id)?;
-        Some(HoldView::of(hold.clone(), &self.liveness, now))
+        let hold = self.holds.get(&id)?.clone();
+        Some(HoldView::at(self.moment_of(id, now), hold, self.liveness.clone()))
     }
 
     /// A stock item as it is at `now`.
@@ -547,11 +545,13 @@ fn replayed_place(view: HoldView) -> Result<Outcome, Rejection> {
 
 impl HoldView {
     /// The hold as it is at `now`: one that is due shows as expired, though nobody has expired it
-    /// yet (R2).
+    /// yet (R2); one that an outage spares does not, though no transaction has noted the outage
+    /// yet (R17).
     #[must_use]
-    pub fn of(hold: Arc<Hold>, liveness: &Liveness, now: Timestamp) -> Self {
+    pub fn at(now: Timestamp, hold: Arc<Hold>, mut liveness: Liveness) -> Self {
+        liveness.advance(now);
         let expires_at = liveness.effective(hold.deadline);
-        let is_due = hold.state == HoldState::Active && liveness.is_due(hold.deadline, now);
+        let is_due = hold.state == HoldState::Active && now >= expires_at;
         let hold = if is_due { settle::expired(&hold, expires_at) } else { hold };
         Self { hold, expires_at, as_of: now }
     }

@@ -204,7 +204,7 @@ fn read_hold(
     Ok(found.map(|hold| {
         hold.map(|hold| {
             let now = latest.max(hold.created_at);
-            HoldView::of(Arc::new(hold), &liveness, now)
+            HoldView::at(now, Arc::new(hold), liveness)
         })
     }))
 }

@@ -28,8 +28,9 @@ use crate::{
 
 /// Stock items stay in memory up to this number, whether they have an active hold or not.
 const ITEMS: usize = 50_000;
-/// A sign of life is written at most that often, if nothing else is.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+/// A sign of life is written at most that often, if nothing else is; more often than the sweeper
+/// gives one, so that each of its own is written.
+const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 
 /// What the writer is asked.
 pub(super) enum Job {
