@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod demo;
 mod serve;
 mod verify;
@@ -41,6 +42,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Bench(bench::Bench),
+    #[command(hide = true)]
+    BenchNoop(bench::Noop),
     Demo(demo::Demo),
     Serve(serve::Serve),
     Verify(verify::Verify),
@@ -49,6 +53,8 @@ enum Command {
 impl Command {
     fn run(self) -> Result<Exit, Fault> {
         match self {
+            Self::Bench(bench) => bench.run(),
+            Self::BenchNoop(noop) => noop.run(),
             Self::Demo(demo) => demo.run(),
             Self::Serve(serve) => serve.run(),
             Self::Verify(verify) => verify.run(),

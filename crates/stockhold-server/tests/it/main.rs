@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected ends")]
 
 mod bad_input;
+mod bench;
 mod child;
 mod connections;
 mod crash;

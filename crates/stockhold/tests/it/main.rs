@@ -1,1 +1,18 @@
-//! The tests of the engine and its ledgers.
+//! What the engine and its ledgers promise.
+
+#[macro_use]
+mod fixture;
+mod batcher;
+mod damage;
+mod differential;
+mod engine;
+mod expiring;
+mod laws;
+mod overload;
+mod repeating;
+mod selling;
+mod settling;
+mod shop;
+mod silence;
+mod sweeper;
+mod tidy;

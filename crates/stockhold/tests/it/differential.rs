@@ -1,0 +1,252 @@
+//! The same random history, on two ledgers: they give the same answers, to the letter.
+
+mod history;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use proptest::{
+    prelude::*,
+    strategy::ValueTree,
+    test_runner::{Config, TestRunner},
+};
+use stockhold::{
+    HoldState, Limits, Rejection,
+    clock::ManualClock,
+    conformance::{Fixture, ask},
+    ledger::{Applied, Batch, BatchId, Ledger, memory::MemoryLedger},
+};
+use stockhold_core::{Action, Command, Outcome};
+
+use self::history::{Event, History, SKUS, Teller, histories};
+use crate::{fixture::Sqlite, shop::SECOND};
+
+proptest! {
+    #![proptest_config(config(32))]
+
+    #[test]
+    fn sqlite_answers_as_memory_does(history in histories()) {
+        on_a_runtime(compare(&history));
+    }
+}
+
+proptest! {
+    #![proptest_config(config(1_000))]
+
+    #[test]
+    fn slow_sqlite_answers_as_memory_does(history in histories()) {
+        on_a_runtime(compare(&history));
+    }
+}
+
+/// A comparison that never meets a corner proves nothing about it.
+#[test]
+fn the_histories_reach_the_corners() {
+    let mut runner = TestRunner::deterministic();
+    let mut reached = BTreeSet::new();
+    for _ in 0..200 {
+        let history = histories().new_tree(&mut runner).expect("a history").current();
+        on_a_runtime(collect(&history, &mut reached));
+    }
+    let corners = [
+        "active",
+        "confirmed",
+        "released",
+        "expired",
+        "revoked",
+        "shipped",
+        "cancelled",
+        "place replayed",
+        "verb replayed",
+        "movement replayed",
+        "reacquired",
+        "spared",
+        "not_found",
+        "unknown_sku",
+        "insufficient_stock",
+        "hold_ended",
+        "hold_expired",
+        "already_confirmed",
+        "already_released",
+        "revoked hold",
+        "already_cancelled",
+        "already_shipped",
+        "not_confirmed",
+        "nothing_open",
+        "max_lifetime",
+        "not_in_hold",
+        "more_than_held",
+        "more_than_open",
+        "idempotency_key_reused",
+        "idempotency_key_required",
+        "already_exists",
+        "would_go_below",
+        "on_hand_differs",
+        "reopened",
+    ];
+    let missed: Vec<_> = corners.into_iter().filter(|corner| !reached.contains(corner)).collect();
+    assert!(missed.is_empty(), "never reached: {missed:?}");
+}
+
+fn config(cases: u32) -> Config {
+    Config { cases, failure_persistence: None, ..Config::default() }
+}
+
+fn on_a_runtime<T>(story: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(story)
+}
+
+async fn compare(history: &History) {
+    let sqlite = Sqlite::default();
+    let clock = sqlite.clock().clone();
+    let model: Arc<dyn Ledger> =
+        Arc::new(MemoryLedger::new(Limits::default(), Arc::new(clock.clone())));
+    let mut pair = Pair { model, real: sqlite.open(Limits::default()).await, batches: 0 };
+    let mut teller = Teller::default();
+    pair.apply(teller.stock_up()).await;
+    for event in &history.0 {
+        match event {
+            Event::Batch(asks) => {
+                pair.apply(teller.commands(asks)).await;
+            }
+            Event::Wait(time) => pair.pass(&clock, *time).await,
+            Event::Outage(time) => {
+                clock.advance(*time);
+                pair.compare_stock().await; // reads do not end the outage
+            }
+            Event::Reopen => {
+                pair.apply(vec![]).await; // closed without a silence before it ...
+                pair.real.close().await.expect("it closes");
+                pair.real = sqlite.open(Limits::default()).await;
+                pair.apply(vec![]).await; // ... and without one after it
+            }
+        }
+        pair.compare_stock().await;
+    }
+    pair.sweep().await;
+    pair.compare_everything(&teller).await;
+}
+
+/// Two ledgers that should not differ.
+struct Pair {
+    model: Arc<dyn Ledger>,
+    real: Arc<dyn Ledger>,
+    batches: u128,
+}
+
+impl Pair {
+    async fn apply(&mut self, commands: Vec<Command>) {
+        self.batches += 1;
+        let batch = Arc::new(Batch { id: BatchId(self.batches.to_be_bytes()), commands });
+        let [model, real] = [&self.model, &self.real].map(|ledger| ledger.apply(batch.clone()));
+        let (model, real) = (model.await.expect("applied"), real.await.expect("applied"));
+        for (command, answers) in batch.commands.iter().zip(model.answers.iter().zip(&real.answers))
+        {
+            assert_eq!(answers.0, answers.1, "{command:?}");
+            let is_damaged = matches!(answers.0, Err(Rejection::Damaged { .. }));
+            assert!(!is_damaged, "{command:?}: {:?}", answers.0);
+        }
+        assert_eq!(model.next_due, real.next_due);
+    }
+
+    async fn pass(&mut self, clock: &ManualClock, mut time: Duration) {
+        while !time.is_zero() {
+            let step = time.min(SECOND);
+            clock.advance(step);
+            self.apply(vec![]).await;
+            time -= step;
+        }
+    }
+
+    /// Nobody has done so yet: in a history holds may be long overdue.
+    async fn sweep(&mut self) {
+        let due = self.model.due(usize::MAX).await.expect("answered").holds;
+        let expires = due.into_iter().map(|id| Command::new(Action::Expire { id }));
+        self.apply(expires.collect()).await;
+    }
+
+    async fn compare_stock(&self) {
+        for sku in SKUS {
+            let item = ask::item(sku);
+            let (model, real) = (self.model.stock(&item).await, self.real.stock(&item).await);
+            assert_eq!(model.expect("answered"), real.expect("answered"));
+        }
+        let (model, real) = (self.model.due(20).await, self.real.due(20).await);
+        let (model, real) = (model.expect("answered"), real.expect("answered"));
+        assert_eq!((model.holds, model.next_due), (real.holds, real.next_due));
+    }
+
+    async fn compare_everything(&self, teller: &Teller) {
+        for id in teller.holds() {
+            let (model, real) = (self.model.hold(id).await, self.real.hold(id).await);
+            assert_eq!(model.expect("answered"), real.expect("answered"));
+        }
+        let (model, real) = (self.model.verify().await, self.real.verify().await);
+        let (model, real) = (model.expect("answered"), real.expect("answered"));
+        assert!(model.is_clean(), "{:#?}", model.violations);
+        assert!(real.is_clean(), "{:#?}", real.violations);
+        assert_eq!(
+            (model.items, model.holds, model.movements),
+            (real.items, real.holds, real.movements)
+        );
+    }
+}
+
+/// Tells the history to a memory ledger, and notes what was answered.
+async fn collect(history: &History, reached: &mut BTreeSet<&'static str>) {
+    let clock = ManualClock::default();
+    let ledger = MemoryLedger::new(Limits::default(), Arc::new(clock.clone()));
+    let mut teller = Teller::default();
+    let apply = async |commands| {
+        let batch = Arc::new(Batch { id: BatchId([1; 16]), commands });
+        ledger.apply(batch).await.expect("applied")
+    };
+    apply(teller.stock_up()).await;
+    for event in &history.0 {
+        match event {
+            Event::Batch(asks) => note(&apply(teller.commands(asks)).await, reached),
+            Event::Wait(time) => {
+                for _ in 0..time.as_millis().div_ceil(1_000) {
+                    clock.advance((*time).min(SECOND));
+                    apply(vec![]).await;
+                }
+            }
+            Event::Outage(time) => clock.advance(*time),
+            Event::Reopen => {
+                reached.insert("reopened");
+            }
+        }
+    }
+}
+
+fn note(applied: &Applied, reached: &mut BTreeSet<&'static str>) {
+    for answer in &applied.answers {
+        match answer {
+            Ok(Outcome::Placed(placed)) if placed.replayed => {
+                reached.insert("place replayed");
+            }
+            Ok(Outcome::Settled(settled)) => {
+                let hold = &settled.hold.hold;
+                reached.insert(hold.state.as_str());
+                if hold.state == HoldState::Active && settled.hold.expires_at > hold.deadline {
+                    reached.insert("spared");
+                }
+                if settled.replayed {
+                    reached.insert("verb replayed");
+                }
+                if settled.reacquired {
+                    reached.insert("reacquired");
+                }
+            }
+            Ok(Outcome::StockMoved(moved)) if moved.replayed => {
+                reached.insert("movement replayed");
+            }
+            Ok(Outcome::Placed(_) | Outcome::StockMoved(_) | Outcome::PolicySet(_)) => {}
+            Err(Rejection::Revoked { .. }) => {
+                reached.insert("revoked hold");
+            }
+            Err(rejection) => {
+                reached.insert(rejection.code());
+            }
+        }
+    }
+}
