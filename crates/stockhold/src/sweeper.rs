@@ -24,20 +24,26 @@ use crate::{
 };
 
 /// Tells the sleeping sweeper of a deadline that is earlier than the one it sleeps for.
+/// Moments are milliseconds since boot; `u64::MAX` is never.
 #[derive(Debug)]
 pub(crate) struct Alarm {
     clock: Arc<dyn Clock>,
-    /// When it will wake anyway, in milliseconds since boot.
+    /// When the sweeper will wake anyway.
     wakes_at: AtomicU64,
+    /// The earliest deadline that it was told of since it last looked.
+    rung_for: AtomicU64,
     /// All that is due is broken: that something is due is no news then.
     only_broken_due: AtomicBool,
-    earlier: Notify,
+    rung: Notify,
 }
+
+const NEVER: u64 = u64::MAX;
 
 impl Alarm {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        let (wakes_at, only_broken_due) = (AtomicU64::new(u64::MAX), AtomicBool::new(false));
-        Self { clock, wakes_at, only_broken_due, earlier: Notify::new() }
+        let (wakes_at, rung_for) = (AtomicU64::new(NEVER), AtomicU64::new(NEVER));
+        let (only_broken_due, rung) = (AtomicBool::new(false), Notify::new());
+        Self { clock, wakes_at, rung_for, only_broken_due, rung }
     }
 
     pub(crate) fn ring_in(&self, next_due: Option<Duration>) {
@@ -45,29 +51,45 @@ impl Alarm {
         if next_due.is_zero() && self.only_broken_due.load(Ordering::Relaxed) {
             return;
         }
-        let at = millis(self.clock.boot().saturating_add(next_due));
+        let at = self.moment_in(next_due);
         if at < self.wakes_at.load(Ordering::Relaxed) {
-            self.earlier.notify_one();
+            self.rung_for.fetch_min(at, Ordering::Relaxed);
+            self.rung.notify_one();
         }
     }
 
+    /// The sweeper is going to look by itself: what it was told of before is no news.
+    fn reset(&self) {
+        self.wakes_at.store(NEVER, Ordering::Relaxed);
+        self.rung_for.store(NEVER, Ordering::Relaxed);
+    }
+
     /// Says for how long the sweeper is going to sleep.
-    fn set(&self, duration: Duration) {
-        let wakes_at = millis(self.clock.boot().saturating_add(duration));
+    fn set(&self, duration: Option<Duration>) {
+        let wakes_at = duration.map_or(NEVER, |duration| self.moment_in(duration));
         self.wakes_at.store(wakes_at, Ordering::Relaxed);
     }
 
     /// Sleeps for that long, or until an earlier deadline is known.
     async fn sleep(&self, duration: Option<Duration>) {
-        let earlier = self.earlier.notified();
+        self.set(duration);
+        let earlier = async {
+            let is_news = || {
+                let rung_for = self.rung_for.swap(NEVER, Ordering::Relaxed);
+                rung_for < self.wakes_at.load(Ordering::Relaxed)
+            };
+            while !is_news() {
+                self.rung.notified().await;
+            }
+        };
         match duration {
             None => earlier.await,
-            Some(duration) => {
-                self.set(duration);
-                let _woken_early = within(&*self.clock, duration, earlier).await;
-                self.wakes_at.store(u64::MAX, Ordering::Relaxed);
-            }
+            Some(duration) => drop(within(&*self.clock, duration, earlier).await),
         }
+    }
+
+    fn moment_in(&self, duration: Duration) -> u64 {
+        millis(self.clock.boot().saturating_add(duration))
     }
 }
 
@@ -125,24 +147,45 @@ pub(crate) struct Sweeper {
 
 /// After that long a broken hold is tried again: somebody may have mended it.
 const BROKEN_AGAIN: Duration = Duration::from_secs(60);
+/// Between two sweeps: what dies in the meantime shares a commit. Nobody waits for it, because a
+/// place that runs short reclaims on demand.
+const GATHER: Duration = Duration::from_millis(20);
 /// While the ledger is away, or a sweep failed.
 const PAUSE: Duration = Duration::from_millis(250);
+
+/// What follows a sweep.
+enum Next {
+    /// Nothing to do for that long, or until a hold is placed.
+    Asleep(Option<Duration>),
+    /// Let something gather; an alarm does not matter meanwhile.
+    Gathering,
+    /// There is more than one sweep can take.
+    AtOnce,
+}
 
 impl Sweeper {
     /// Works until told to stop.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         loop {
-            let pause = self.sweep().await;
-            let alarm = Arc::clone(&self.alarm);
+            let next = self.sweep().await;
+            let (alarm, clock) = (Arc::clone(&self.alarm), Arc::clone(&self.clock));
+            let pause = async {
+                match next {
+                    Next::Asleep(pause) => alarm.sleep(pause).await,
+                    Next::Gathering => clock.sleep(GATHER).await,
+                    Next::AtOnce => {}
+                }
+            };
             tokio::select! {
-                () = alarm.sleep(pause) => {}
+                () = pause => {}
                 _ = stop.wait_for(|stop| *stop) => return,
             }
         }
     }
 
-    /// Expires what is due, and says how long there is nothing to do.
-    async fn sweep(&mut self) -> Option<Duration> {
+    /// Expires what is due, and says what to do then.
+    async fn sweep(&mut self) -> Next {
+        self.alarm.reset();
         let now = self.clock.boot();
         self.broken.retain(|_, again| *again > now);
         let limit = self.settings.sweep_batch.saturating_add(self.broken.len());
@@ -150,7 +193,7 @@ impl Sweeper {
             Ok(due) => due,
             Err(failure) => {
                 warn!(error = %failure, "cannot ask for due holds");
-                return Some(PAUSE);
+                return Next::Asleep(Some(PAUSE));
             }
         };
         let fresh: Vec<_> =
@@ -158,13 +201,14 @@ impl Sweeper {
         let only_broken_due = fresh.is_empty() && due.next_due.is_some_and(|next| next.is_zero());
         self.alarm.only_broken_due.store(only_broken_due, Ordering::Relaxed);
         if fresh.is_empty() {
-            let pause = self.until(due.next_due?);
+            let Some(next_due) = due.next_due else { return Next::Asleep(None) };
+            let pause = self.until(next_due);
             // Set before the answer to the beat can ring it.
-            self.alarm.set(pause);
+            self.alarm.set(Some(pause));
             self.lane.beat();
-            return Some(pause);
+            return Next::Asleep(Some(pause));
         }
-        Some(self.expire(fresh).await)
+        self.expire(fresh).await
     }
 
     /// With only broken holds due, the next deadline has passed: then it is the next heartbeat.
@@ -176,14 +220,15 @@ impl Sweeper {
         }
     }
 
-    async fn expire(&mut self, due: Vec<HoldId>) -> Duration {
+    async fn expire(&mut self, due: Vec<HoldId>) -> Next {
+        let is_all = due.len() < self.settings.sweep_batch;
         let tally = Arc::new(Tally::default());
         // One more than there are, so that it is not done before all are queued.
         tally.expect_one_more();
         for id in due {
             tally.expect_one_more();
             if self.lane.expire(id, &tally).is_err() {
-                return PAUSE;
+                return Next::Asleep(Some(PAUSE));
             }
         }
         tally.finish_queueing();
@@ -191,7 +236,14 @@ impl Sweeper {
         let _ = within(&*self.clock, patience, tally.done.notified()).await;
         let state = tally.take();
         self.set_aside(&state.broken);
-        if state.unavailable || state.waiting > 0 { PAUSE } else { Duration::ZERO }
+        let is_lost = state.unavailable || state.waiting > 0;
+        if is_lost {
+            Next::Asleep(Some(PAUSE))
+        } else if is_all {
+            Next::Gathering
+        } else {
+            Next::AtOnce
+        }
     }
 
     fn set_aside(&mut self, broken: &[HoldId]) {

@@ -170,7 +170,6 @@ async fn an_outage_spares_the_holds_that_would_have_died_in_it(kind: Kind) {
 }
 
 #[tokio::test]
-#[ignore = "bug: reads do not ask whether there was an outage, so the hold dies and lives again"]
 async fn a_hold_that_an_outage_spares_never_shows_as_expired() {
     for kind in [Kind::Memory, Kind::Sqlite] {
         let shop = Shop::without_sweeper(kind).await;

@@ -166,6 +166,7 @@ async fn a_broken_hold_is_set_aside_and_the_others_are_swept(kind: Kind) {
     shop.clock.advance(SECOND);
     let swept = async || shop.units("MUG").await == [10_001, 1, 0, 10_000];
     eventually("the others are swept", swept).await;
+    rest(&shop).await;
     // It was among the oldest, so its batch was halved ten times; the others were tried once.
     let seen = expires_seen(&shop);
     assert!((10_000..13_000).contains(&seen), "{seen} tries");

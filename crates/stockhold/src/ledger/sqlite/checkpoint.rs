@@ -16,8 +16,8 @@ use std::{
 use rusqlite::{Connection, hooks::Wal};
 use tracing::warn;
 
-/// From that many pages of 4 KiB on the log is moved: 16 MiB.
-const PAGES: u32 = 4_096;
+/// From that many pages of 4 KiB on the log is moved: 32 MiB.
+const PAGES: u32 = 8_192;
 /// The writer moves the log itself if it grew to that many pages nevertheless: 256 MiB.
 const MOST_PAGES: u32 = 65_536;
 
@@ -60,23 +60,19 @@ impl Checkpointer {
         }));
     }
 
-    /// To be called by the writer after each commit; true if the log was moved.
-    pub(super) fn after_commit(&mut self, writer: &Connection) -> bool {
+    /// To be called by the writer after each commit.
+    pub(super) fn after_commit(&mut self, writer: &Connection) {
         let pages = LOG_PAGES.get();
         if self.copying {
-            match self.copied.try_recv() {
-                Err(TryRecvError::Empty) if pages < MOST_PAGES => return false,
-                Ok(()) | Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
+            let is_copied = !matches!(self.copied.try_recv(), Err(TryRecvError::Empty));
+            if is_copied || pages >= MOST_PAGES {
+                self.copying = false;
+                copy(writer);
             }
-            self.copying = false;
-            copy(writer);
-            return true;
+        } else if pages >= PAGES {
+            let sent = self.requests.try_send(());
+            self.copying = !matches!(sent, Err(TrySendError::Disconnected(())));
         }
-        if pages >= PAGES {
-            self.copying =
-                !matches!(self.requests.try_send(()), Err(TrySendError::Disconnected(())));
-        }
-        false
     }
 
     /// Ends the thread, so that its connection is closed before the writer's.

@@ -171,31 +171,16 @@ impl WriteBack<'_> {
                       WHERE item = ?1 AND sku = ?2 AND location = ?3";
         let mut insert = self.conn.prepare_cached(insert)?;
         let mut update = self.conn.prepare_cached(update)?;
-        for (item, is_new) in self.book.changed_items() {
+        // In the order in which they lie in the file, so that each page is looked up once.
+        let changed = self.book.changed_items();
+        let mut changed: Vec<_> =
+            changed.map(|(item, is_new)| (self.number(&item.key), item, is_new)).collect();
+        changed.sort_unstable_by_key(|(number, ..)| *number);
+        for (number, item, is_new) in changed {
             let statement = if is_new { &mut insert } else { &mut update };
-            self.write_stock(statement, item)?;
+            write_stock(statement, number, item)?;
         }
         Ok(())
-    }
-
-    fn write_stock(
-        &self,
-        statement: &mut CachedStatement<'_>,
-        item: &StockItem,
-    ) -> rusqlite::Result<()> {
-        let written = statement.execute(params![
-            self.number(&item.key),
-            item.key.sku.as_str(),
-            item.key.location.as_str(),
-            item.on_hand.get(),
-            item.held.get(),
-            item.allocated.get(),
-            item.lent.get(),
-            item.safety_stock.get(),
-            i64::try_from(item.version).unwrap_or(i64::MAX),
-            item.touched_at.as_millis(),
-        ])?;
-        if written == 1 { Ok(()) } else { Err(rusqlite::Error::StatementChangedRows(written)) }
     }
 
     fn placed(&self) -> rusqlite::Result<()> {
@@ -289,6 +274,26 @@ impl WriteBack<'_> {
     fn number(&self, item: &ItemKey) -> ItemNumber {
         self.numbers.get(item).copied().unwrap_or(-1)
     }
+}
+
+fn write_stock(
+    statement: &mut CachedStatement<'_>,
+    number: ItemNumber,
+    item: &StockItem,
+) -> rusqlite::Result<()> {
+    let written = statement.execute(params![
+        number,
+        item.key.sku.as_str(),
+        item.key.location.as_str(),
+        item.on_hand.get(),
+        item.held.get(),
+        item.allocated.get(),
+        item.lent.get(),
+        item.safety_stock.get(),
+        i64::try_from(item.version).unwrap_or(i64::MAX),
+        item.touched_at.as_millis(),
+    ])?;
+    if written == 1 { Ok(()) } else { Err(rusqlite::Error::StatementChangedRows(written)) }
 }
 
 /// The name under which a line goes on whose stock item is gone: no item has it, so the rules

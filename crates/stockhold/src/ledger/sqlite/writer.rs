@@ -31,6 +31,8 @@ const ITEMS: usize = 50_000;
 /// A sign of life is written at most that often, if nothing else is; more often than the sweeper
 /// gives one, so that each of its own is written.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
+/// How often the oldest active hold is looked for, which means to look at all of them.
+const RAISE: Duration = Duration::from_secs(30);
 
 /// What the writer is asked.
 pub(super) enum Job {
@@ -72,6 +74,7 @@ struct Resident {
     keys: KeyStore,
     /// No active hold has a lower id; what is read at the next start begins here.
     oldest_active: HoldId,
+    raised_at: Timestamp,
     signed_at: Timestamp,
     graces_written: usize,
     /// Beyond that many stock items, those without an active hold are put away.
@@ -165,9 +168,7 @@ impl Writer {
             return Err(ApplyError::Unknown { applied, failure });
         }
         self.resident.committed(keys);
-        if self.checkpointer.after_commit(&self.conn) {
-            self.resident.raise_oldest_active();
-        }
+        self.checkpointer.after_commit(&self.conn);
         Ok(applied)
     }
 
@@ -227,6 +228,7 @@ impl Resident {
             next_item,
             keys,
             oldest_active,
+            raised_at: now,
             signed_at,
             graces_written,
             most_items: ITEMS,
@@ -414,6 +416,10 @@ impl Resident {
         }
         self.book.commit();
         self.settle_down();
+        if self.signed_at.since(self.raised_at) > RAISE {
+            self.raised_at = self.signed_at;
+            self.raise_oldest_active();
+        }
     }
 
     /// Puts away what nobody needs before the next command names it.
