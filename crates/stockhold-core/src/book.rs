@@ -254,7 +254,7 @@ impl Book {
 
     /// Puts a hold in hand, as the ledger has it; its items should be in hand before.
     pub fn put_hold(&mut self, hold: Hold) {
-        self.replace_hold(hold.id, Some(Arc::new(hold)));
+        self.replace_hold(hold.id, Some(&Arc::new(hold)));
     }
 
     /// Puts the record of a key in hand.
@@ -374,7 +374,7 @@ impl Book {
     pub fn rollback(&mut self) {
         let undo = std::mem::take(&mut self.undo);
         for (id, before) in undo.holds.into_iter().rev() {
-            self.replace_hold(id, before);
+            self.replace_hold(id, before.as_ref());
         }
         for (key, before) in undo.items {
             match before {
@@ -402,8 +402,10 @@ impl Book {
     /// and the next command.
     pub fn forget_settled(&mut self) {
         for id in self.settled.drain(..) {
-            if self.holds.get(&id).is_some_and(|hold| hold.state != HoldState::Active) {
-                self.holds.remove(&id);
+            if let Entry::Occupied(hold) = self.holds.entry(id)
+                && hold.get().state != HoldState::Active
+            {
+                hold.remove();
             }
         }
         self.keys.clear();
@@ -420,41 +422,42 @@ impl Book {
 /// The only ways in which the rules change rows; each remembers what was there before.
 impl Book {
     fn write_item(&mut self, item: StockItem) {
-        let before = self.items.get(&item.key).map(|slot| &slot.item);
-        if let Entry::Vacant(undo) = self.undo.items.entry(item.key.clone()) {
-            undo.insert(before.cloned());
-        }
-        self.put_item(item);
+        let key = item.key.clone();
+        let before = match self.items.get_mut(&key) {
+            Some(slot) => Some(std::mem::replace(&mut slot.item, item)),
+            None => {
+                self.put_item(item);
+                None
+            }
+        };
+        self.undo.items.entry(key).or_insert(before);
     }
 
-    fn write_hold(&mut self, hold: Arc<Hold>) {
-        let id = hold.id;
-        let before = self.replace_hold(id, Some(hold));
-        self.undo.holds.push((id, before));
+    fn write_hold(&mut self, hold: &Arc<Hold>) {
+        let before = self.replace_hold(hold.id, Some(hold));
+        self.undo.holds.push((hold.id, before));
     }
 
     /// Swaps a hold and keeps the deadlines of active holds with it.
-    fn replace_hold(&mut self, id: HoldId, hold: Option<Arc<Hold>>) -> Option<Arc<Hold>> {
-        let before = self.holds.get(&id).cloned();
+    fn replace_hold(&mut self, id: HoldId, hold: Option<&Arc<Hold>>) -> Option<Arc<Hold>> {
+        let new_deadline = hold.and_then(|hold| active_deadline(hold));
+        if hold.is_some() && new_deadline.is_none() {
+            self.settled.push(id);
+        }
+        let before = match hold {
+            Some(hold) => self.holds.insert(id, Arc::clone(hold)),
+            None => self.holds.remove(&id),
+        };
         let old_deadline = before.as_deref().and_then(active_deadline);
-        let new_deadline = hold.as_deref().and_then(active_deadline);
         if old_deadline != new_deadline {
             if let (Some(deadline), Some(hold)) = (old_deadline, &before) {
                 self.forget_deadline(deadline, hold);
             }
-            if let (Some(deadline), Some(hold)) = (new_deadline, &hold) {
+            if let (Some(deadline), Some(hold)) = (new_deadline, hold) {
                 self.note_deadline(deadline, hold);
             }
         }
-        match hold {
-            Some(hold) => {
-                if new_deadline.is_none() {
-                    self.settled.push(id);
-                }
-                self.holds.insert(id, hold)
-            }
-            None => self.holds.remove(&id),
-        }
+        before
     }
 
     fn note_deadline(&mut self, deadline: Timestamp, hold: &Hold) {

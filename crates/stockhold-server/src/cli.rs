@@ -185,9 +185,16 @@ pub(crate) fn open_ledger(url: &LedgerUrl) -> Result<Arc<dyn Ledger>, Failure> {
 /// A runtime for commands that wait for more than one thing.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers())
         .enable_all()
         .build()
         .map_err(|e| Fault::error(format!("no threads to be had: {e}")))
+}
+
+/// One core is left to the ledger's thread, which is what a hold waits for.
+fn workers() -> usize {
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    cores.saturating_sub(1).max(1)
 }
 
 #[cfg(test)]

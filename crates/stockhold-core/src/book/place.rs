@@ -129,7 +129,7 @@ impl Book {
         };
         let replaced = Hold { replaced_by: Some(by), ..Hold::clone(&old) };
         self.changes.edited.push(old.id);
-        self.write_hold(Arc::new(replaced));
+        self.write_hold(&Arc::new(replaced));
         Ok(())
     }
 
@@ -154,7 +154,7 @@ impl Book {
             replaced_by: None,
         });
         self.changes.placed.push(hold.id);
-        self.write_hold(hold.clone());
+        self.write_hold(&hold);
         Ok(Outcome::Placed(Placed { hold: self.view_of(hold, now), replayed: false }))
     }
 

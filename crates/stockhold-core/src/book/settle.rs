@@ -131,7 +131,7 @@ impl Book {
         }
         let extended = Arc::new(Hold { deadline: asked, ..Hold::clone(&hold) });
         self.changes.edited.push(id);
-        self.write_hold(extended.clone());
+        self.write_hold(&extended);
         Ok(self.settled(extended, now))
     }
 
@@ -238,7 +238,7 @@ impl Book {
             }
         }
         self.changes.transitions.push((hold.id, transition));
-        self.write_hold(after.clone());
+        self.write_hold(&after);
         Ok(after)
     }
 

@@ -12,6 +12,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use foldhash::fast::RandomState;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use stockhold_core::{Digest, Done, HoldId, KeyId, KeyRecord, Timestamp};
 
@@ -26,9 +27,9 @@ const KEEP: i64 = 24 * 60 * 60 * 1_000;
 #[derive(Debug)]
 pub(super) struct KeyStore {
     /// In no complete run yet, newest.
-    recent: HashMap<KeyId, i64>,
+    recent: HashMap<KeyId, i64, RandomState>,
     /// Being written as a run.
-    frozen: HashMap<KeyId, i64>,
+    frozen: HashMap<KeyId, i64, RandomState>,
     unwritten: Vec<(i64, i64)>,
     runs: VecDeque<Run>,
     next_run: i64,
@@ -77,8 +78,8 @@ impl KeyStore {
         let (first, last_seq): (i64, i64) =
             conn.query_row(bounds, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let mut store = Self {
-            recent: HashMap::new(),
-            frozen: HashMap::new(),
+            recent: HashMap::default(),
+            frozen: HashMap::default(),
             unwritten: Vec::new(),
             runs,
             next_run,
@@ -231,7 +232,7 @@ impl KeyStore {
             let last_seq = self.frozen.values().max().copied().unwrap_or(0);
             self.runs.push_back(Run { run: self.next_run, last_seq });
             self.next_run += 1;
-            self.frozen = HashMap::new();
+            self.frozen = HashMap::default();
         }
         if let Some(pruned) = pending.pruned {
             self.pruned(pruned);
