@@ -123,6 +123,14 @@ struct Shared {
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
+/// An engine that nobody has a handle on does what is queued and ends.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        self.lane.close();
+    }
+}
+
 /// What an engine is made of.
 #[derive(Debug)]
 pub struct EngineBuilder {
