@@ -554,7 +554,7 @@ impl HoldView {
     pub fn at(now: Timestamp, hold: Arc<Hold>, mut liveness: Liveness) -> Self {
         liveness.advance(now);
         let expires_at = liveness.effective(hold.deadline);
-        let is_due = hold.state == HoldState::Active && now >= expires_at;
+        let is_due = hold.state == HoldState::Active && liveness.is_due(hold.deadline, now);
         let hold = if is_due { settle::expired(&hold, expires_at) } else { hold };
         Self { hold, expires_at, as_of: now }
     }

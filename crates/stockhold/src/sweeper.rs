@@ -112,7 +112,6 @@ impl Tally {
     /// if the ledger is away, it is not the hold's fault.
     pub(crate) fn settle(&self, id: HoldId, error: Option<&Error>) {
         let mut state = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        state.waiting = state.waiting.saturating_sub(1);
         match error {
             None => {}
             Some(Error::Failed(failure)) if failure.kind != crate::FailureKind::Internal => {
@@ -120,9 +119,18 @@ impl Tally {
             }
             Some(_) => state.broken.push(id),
         }
+        self.expect_one_less(&mut state);
+    }
+
+    fn expect_one_less(&self, state: &mut TallyState) {
+        state.waiting = state.waiting.saturating_sub(1);
         if state.waiting == 0 {
             self.done.notify_one();
         }
+    }
+
+    fn finish_queueing(&self) {
+        self.expect_one_less(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn expect_one_more(&self) {
@@ -254,16 +262,6 @@ impl Sweeper {
             if self.broken.len() < MOST {
                 self.broken.insert(*id, again);
             }
-        }
-    }
-}
-
-impl Tally {
-    fn finish_queueing(&self) {
-        let mut state = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        state.waiting = state.waiting.saturating_sub(1);
-        if state.waiting == 0 {
-            self.done.notify_one();
         }
     }
 }

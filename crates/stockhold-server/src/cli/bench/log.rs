@@ -9,8 +9,8 @@ use std::{
 
 use rusqlite::{Connection, hooks::Wal};
 
-/// As in `checkpoint.rs`: 16 MiB, and 256 MiB.
-const PAGES: i32 = 4_096;
+/// As in `checkpoint.rs`: 32 MiB, and 256 MiB.
+const PAGES: i32 = 8_192;
 const MOST_PAGES: i32 = 65_536;
 
 thread_local! {

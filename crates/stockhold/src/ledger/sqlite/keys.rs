@@ -51,7 +51,8 @@ struct Run {
 pub(super) struct Pending {
     new: Vec<(KeyId, i64)>,
     rows_of_run: usize,
-    run_complete: bool,
+    /// The run that the batch completes.
+    complete: Option<Run>,
     pruned: Option<Pruned>,
 }
 
@@ -182,7 +183,7 @@ impl KeyStore {
             let last_seq = self.frozen.values().max().copied().unwrap_or(0);
             let complete = "INSERT INTO complete_run VALUES (?1, ?2)";
             conn.prepare_cached(complete)?.execute([self.next_run, last_seq])?;
-            pending.run_complete = true;
+            pending.complete = Some(Run { run: self.next_run, last_seq });
         }
         Ok(())
     }
@@ -228,9 +229,8 @@ impl KeyStore {
         }
         let unwritten = self.unwritten.len() - pending.rows_of_run;
         self.unwritten.truncate(unwritten);
-        if pending.run_complete {
-            let last_seq = self.frozen.values().max().copied().unwrap_or(0);
-            self.runs.push_back(Run { run: self.next_run, last_seq });
+        if let Some(run) = pending.complete {
+            self.runs.push_back(run);
             self.next_run += 1;
             self.frozen = HashMap::default();
         }
