@@ -203,6 +203,8 @@ impl Bare {
                       safety_stock = ?8, version = ?9, touched_at = ?10 \
                       WHERE item = ?1 AND sku = ?2 AND location = ?3";
         let (mut update, at) = (self.conn.prepare_cached(update)?, now.as_millis());
+        // As `rows.rs` does: in the order in which they lie in the file.
+        self.changed.sort_unstable();
         for changed in self.changed.drain(..) {
             self.items[changed].is_changed = false;
             let Item { number, sku, on_hand, held, version, .. } = &self.items[changed];
