@@ -12,7 +12,10 @@ use stockhold_core::{
     Book, Command, Done, HoldId, ItemKey, KeyRecord, Limits, Outcome, Rejection, StockView,
     Timestamp,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc::{self, error::TryRecvError},
+    oneshot,
+};
 
 use super::{
     checkpoint::Checkpointer,
@@ -22,7 +25,7 @@ use super::{
 };
 use crate::{
     Failure, FailureKind,
-    clock::LedgerClock,
+    clock::{Clock, LedgerClock, SystemClock},
     ledger::{Applied, ApplyError, Batch, Due},
 };
 
@@ -33,6 +36,9 @@ const ITEMS: usize = 50_000;
 const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 /// How often the oldest active hold is looked for, which means to look at all of them.
 const RAISE: Duration = Duration::from_secs(30);
+
+/// How long the thread looks out for the next job before it sleeps, if it does.
+const LOOK_OUT: Duration = Duration::from_micros(100);
 
 /// What the writer is asked.
 pub(super) enum Job {
@@ -103,7 +109,10 @@ impl Writer {
 
     /// Works until it is told to close, or nobody can ask any more.
     pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Job>) -> Option<Closed> {
-        while let Some(job) = jobs.blocking_recv() {
+        let has_cores = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
+        let mut look_out = Duration::ZERO;
+        while let Some(job) = next(&mut jobs, look_out) {
+            look_out = if has_cores { look_out_after(&job) } else { Duration::ZERO };
             // Whoever asked may have gone away; then nobody wants the answer.
             match job {
                 Job::Apply(batch, answer) => drop(answer.send(self.apply(&batch))),
@@ -436,6 +445,32 @@ impl Resident {
 
     fn raise_oldest_active(&mut self) {
         self.oldest_active = self.book.holds().map(|hold| hold.id).min().unwrap_or(LAST_ID);
+    }
+}
+
+/// The next job: looked out for at first, then slept for.
+fn next(jobs: &mut mpsc::Receiver<Job>, look_out: Duration) -> Option<Job> {
+    const LOOKS: u32 = 64;
+    let since = SystemClock.boot();
+    while SystemClock.boot().saturating_sub(since) < look_out {
+        for _ in 0..LOOKS {
+            match jobs.try_recv() {
+                Ok(job) => return Some(job),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => std::hint::spin_loop(),
+            }
+        }
+    }
+    jobs.blocking_recv()
+}
+
+/// A caller that is alone often asks again at once, and waits for this thread to wake as long as
+/// for a quarter of a commit. Among many the next batch is there, or is worth waiting for.
+fn look_out_after(job: &Job) -> Duration {
+    const FEW: usize = 3;
+    match job {
+        Job::Apply(batch, _) if batch.commands.len() <= FEW => LOOK_OUT,
+        Job::Apply(..) | Job::Due(..) | Job::Stock(..) | Job::Close(..) => Duration::ZERO,
     }
 }
 
