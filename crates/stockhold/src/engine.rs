@@ -9,7 +9,7 @@ use stockhold_core::Limits;
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
-    Failure, Settings,
+    Failure, Metrics, Settings,
     batcher::Lane,
     clock::{Clock, SystemClock},
     ids::IdSource,
@@ -55,6 +55,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     settings: Settings,
     ids: Arc<IdSource>,
+    metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -109,11 +110,13 @@ impl EngineBuilder {
         let Self { ledger, clock, settings, sweeps } = self;
         let ids = Arc::new(IdSource::new(Arc::clone(&clock)));
         let alarm = Arc::new(Alarm::new(Arc::clone(&clock)));
+        let metrics = Arc::new(Metrics::new());
         let lane = Lane::new(
             Arc::clone(&ledger),
             Arc::clone(&clock),
             Arc::clone(&ids),
             Arc::clone(&alarm),
+            Arc::clone(&metrics),
             settings.clone(),
         );
         let (stop, stopped) = watch::channel(false);
@@ -130,7 +133,9 @@ impl EngineBuilder {
             tasks.push(tokio::spawn(sweeper.run(stopped)));
         }
         let tasks = Mutex::new(tasks);
-        Ok(Engine { shared: Arc::new(Shared { lane, ledger, clock, settings, ids, stop, tasks }) })
+        Ok(Engine {
+            shared: Arc::new(Shared { lane, ledger, clock, settings, ids, metrics, stop, tasks }),
+        })
     }
 }
 
@@ -159,6 +164,12 @@ impl Engine {
     pub fn in_memory() -> Result<Self, Failure> {
         let ledger = MemoryLedger::new(Limits::default(), Arc::new(SystemClock));
         Self::builder(Arc::new(ledger)).start()
+    }
+
+    /// What a monitoring system may want to know.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
     }
 
     /// Takes no more commands, does what is queued, and gives the ledger back.

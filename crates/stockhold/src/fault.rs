@@ -14,7 +14,7 @@ use std::{
 
 use async_trait::async_trait;
 use stockhold_core::{
-    Command, HoldId, HoldView, ItemKey, Movement, Rejection, StockView, verify::Report,
+    Command, HoldId, HoldView, ItemKey, Movement, Rejection, StockView, Traffic, verify::Report,
 };
 use tokio::sync::watch;
 
@@ -243,11 +243,12 @@ fn away(when: &str) -> Failure {
 }
 
 fn lost(applied: Applied) -> ApplyError {
-    ApplyError::Unknown { applied, failure: away("before its answer") }
+    ApplyError::Unknown { applied: Box::new(applied), failure: away("before its answer") }
 }
 
 /// The batch was never written, so whoever gets one of these answers was lied to.
 fn answers_nobody_may_see(batch: &Batch) -> Applied {
     let lie = |_: &Command| Err(Rejection::Damaged { what: "an answer from nowhere".to_owned() });
-    Applied { answers: batch.commands.iter().map(lie).collect(), next_due: None }
+    let answers = batch.commands.iter().map(lie).collect();
+    Applied { answers, next_due: None, active_holds: 0, traffic: Traffic::default() }
 }

@@ -12,7 +12,8 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use stockhold_core::{
-    Command, HoldId, HoldView, ItemKey, Movement, Outcome, Rejection, StockView, verify::Report,
+    Book, Command, HoldId, HoldView, ItemKey, Movement, Outcome, Rejection, StockView, Timestamp,
+    Traffic, verify::Report,
 };
 
 use crate::Failure;
@@ -44,6 +45,22 @@ pub struct Applied {
     pub answers: Vec<Result<Outcome, Rejection>>,
     /// In how long the next active hold dies; none if no hold is active.
     pub next_due: Option<Duration>,
+    /// How many holds are active then, due or not.
+    pub active_holds: usize,
+    /// What the batch has moved.
+    pub traffic: Traffic,
+}
+
+impl Applied {
+    /// The answers, and what is to be said of a book that has every active hold.
+    pub(crate) fn to(
+        book: &Book,
+        answers: Vec<Result<Outcome, Rejection>>,
+        now: Timestamp,
+    ) -> Self {
+        let next_due = book.next_deadline().map(|at| at.since(now));
+        Self { answers, next_due, active_holds: book.active_holds(), traffic: book.traffic() }
+    }
 }
 
 /// Holds that are due.
@@ -67,7 +84,7 @@ pub enum ApplyError {
     /// tells; if it did, these are the answers.
     Unknown {
         /// What is to be answered if the batch has landed.
-        applied: Applied,
+        applied: Box<Applied>,
         /// What happened.
         failure: Failure,
     },

@@ -32,6 +32,7 @@ mod error;
 pub mod fault;
 mod ids;
 pub mod ledger;
+mod metrics;
 mod settings;
 mod sweeper;
 
@@ -39,6 +40,7 @@ pub use engine::{
     Adjustment, ConfirmRequest, Engine, EngineBuilder, Load, Operation, PlaceRequest,
 };
 pub use error::{Error, Failure, FailureKind};
+pub use metrics::Metrics;
 pub use settings::Settings;
 pub use stockhold_core::{
     Basket, Hold, HoldId, HoldState, HoldView, IdempotencyKey, InvalidBasket, InvalidName, ItemKey,

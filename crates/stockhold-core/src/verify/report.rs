@@ -73,6 +73,19 @@ pub enum Invariant {
 }
 
 impl Invariant {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::I1,
+        Self::I2,
+        Self::I4,
+        Self::I5,
+        Self::I6,
+        Self::I7,
+        Self::I8,
+        Self::I9,
+        Self::Rows,
+    ];
+
     /// Its number in the rules, or `rows`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -67,8 +67,9 @@ impl Ledger for MemoryLedger {
         let now = self.clock.now();
         state.book.advance(now);
         let answers = batch.commands.iter().map(|command| state.book.apply(command, now)).collect();
+        let applied = Applied::to(&state.book, answers, now);
         state.keep(&batch);
-        Ok(Applied { answers, next_due: state.book.next_deadline().map(|at| at.since(now)) })
+        Ok(applied)
     }
 
     async fn landed(&self, id: BatchId) -> Result<bool, Failure> {

@@ -10,6 +10,7 @@ mod expiring;
 mod laws;
 mod lists;
 mod many;
+mod metrics;
 mod overload;
 mod repeating;
 mod selling;

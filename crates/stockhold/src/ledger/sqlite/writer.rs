@@ -155,8 +155,7 @@ impl Writer {
         for command in &batch.commands {
             answers.push(self.resident.answer(&self.conn, command, now)?);
         }
-        let next_due = self.resident.book.next_deadline().map(|at| at.since(now));
-        let applied = Applied { answers, next_due };
+        let applied = Applied::to(&self.resident.book, answers, now);
         let is_quiet = !self.resident.book.is_changed();
         if is_quiet && now.since(self.resident.signed_at) < SIGN_OF_LIFE {
             return Ok(Written { applied, keys: None });
@@ -172,7 +171,7 @@ impl Writer {
             self.stale = true;
             self.roll_back();
             let failure = failure::of(error, During::Commit);
-            return Err(ApplyError::Unknown { applied, failure });
+            return Err(ApplyError::Unknown { applied: Box::new(applied), failure });
         }
         self.resident.committed(keys);
         self.checkpointer.after_commit(&self.conn);
