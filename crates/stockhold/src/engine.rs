@@ -13,6 +13,7 @@ use crate::{
     batcher::Lane,
     clock::{Clock, SystemClock},
     ids::IdSource,
+    keeper::Keeper,
     ledger::{Ledger, memory::MemoryLedger},
     sweeper::{Alarm, Sweeper},
 };
@@ -130,8 +131,14 @@ impl EngineBuilder {
                 settings: settings.clone(),
                 broken: HashMap::new(),
             };
-            tasks.push(tokio::spawn(sweeper.run(stopped)));
+            tasks.push(tokio::spawn(sweeper.run(stopped.clone())));
         }
+        let keeper = Keeper {
+            ledger: Arc::clone(&ledger),
+            clock: Arc::clone(&clock),
+            settings: settings.clone(),
+        };
+        tasks.push(tokio::spawn(keeper.run(stopped)));
         let tasks = Mutex::new(tasks);
         Ok(Engine {
             shared: Arc::new(Shared { lane, ledger, clock, settings, ids, metrics, stop, tasks }),

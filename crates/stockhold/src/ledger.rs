@@ -20,10 +20,12 @@ use crate::Failure;
 
 mod list;
 pub mod memory;
+mod retire;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
 pub use list::{HoldQuery, MovementQuery, Page, StockQuery};
+pub use retire::Retired;
 
 /// The number of a batch, chosen before it is written, by which it can be found again (R15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -191,6 +193,26 @@ pub trait Ledger: Debug + Send + Sync + 'static {
     /// # Errors
     /// `Unavailable` if the ledger cannot be asked.
     async fn due(&self, limit: usize) -> Result<Due, Failure>;
+
+    /// Removes holds that have been over for at least `age`, one step of it: looks at up to `limit`
+    /// holds behind `after`, in the order of their ids. The totals of what it removes are carried,
+    /// so that the invariants can still be recomputed.
+    ///
+    /// # Behavior
+    /// - `retire_removes_what_is_over`: by the time of the last step, on the ledger's clock.
+    /// - `retire_spares_what_is_open`: active holds, and those with units to ship or cancel.
+    /// - `retire_goes_in_steps`: each looks at no more holds than it was allowed to.
+    /// - `what_was_retired_still_verifies`: also after the ledger was opened again.
+    /// - `a_key_of_a_retired_hold_is_not_found`: it is neither granted again nor damaged.
+    ///
+    /// # Errors
+    /// `Unavailable` if the ledger cannot be written; then nothing was removed.
+    async fn retire(
+        &self,
+        age: Duration,
+        after: Option<HoldId>,
+        limit: usize,
+    ) -> Result<Retired, Failure>;
 
     /// Recomputes the invariants from the rows, in one consistent snapshot.
     ///

@@ -31,6 +31,7 @@ mod error;
 #[cfg(feature = "conformance")]
 pub mod fault;
 mod ids;
+mod keeper;
 pub mod ledger;
 mod metrics;
 mod settings;

@@ -56,7 +56,8 @@ pub enum Invariant {
     I1,
     /// `held` and `allocated` of an item are the sums of its holds.
     I2,
-    /// `on_hand` is the sum of the movements, at every movement.
+    /// `on_hand` is the sum of the movements, at every movement; and what they ship is what the
+    /// holds have shipped.
     I4,
     /// Every unit of a line is in exactly one place; a step moves only units that are there.
     I5,

@@ -28,7 +28,8 @@ use self::{
     writer::{Job, Writer},
 };
 use super::{
-    Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page, StockQuery,
+    Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page, Retired,
+    StockQuery,
 };
 use crate::{
     Failure, FailureKind,
@@ -40,6 +41,7 @@ mod checkpoint;
 mod failure;
 mod keys;
 mod readers;
+mod retire;
 mod rows;
 mod views;
 mod writer;
@@ -48,7 +50,8 @@ mod writer;
 const BUSY: Duration = Duration::from_secs(2);
 /// Says in the file's header that it is ours: "hold" in ASCII.
 const APPLICATION_ID: i32 = 0x686f_6c64;
-const STEPS: &[M<'_>] = &[M::up(include_str!("sqlite/schema.sql"))];
+const STEPS: &[M<'_>] =
+    &[M::up(include_str!("sqlite/schema.sql")), M::up(include_str!("sqlite/carried.sql"))];
 const MIGRATIONS: Migrations<'_> = Migrations::from_slice(STEPS);
 /// Questions that wait for the writer at once; a further one waits for its turn to wait.
 const MOST_JOBS: usize = 1_024;
@@ -193,6 +196,15 @@ impl Ledger for SqliteLedger {
 
     async fn due(&self, limit: usize) -> Result<Due, Failure> {
         self.ask(|answer| Job::Due(limit, answer)).await?
+    }
+
+    async fn retire(
+        &self,
+        age: Duration,
+        after: Option<HoldId>,
+        limit: usize,
+    ) -> Result<Retired, Failure> {
+        self.ask(|answer| Job::Retire { age, after, limit, answer }).await?
     }
 
     async fn verify(&self) -> Result<Report, Failure> {

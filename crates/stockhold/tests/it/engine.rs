@@ -15,6 +15,8 @@ use crate::{
     shop::{MILLISECOND, SECOND, Shop, all, done, key, settle, word},
 };
 
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
 on_each_ledger! { one_thread:
     ids_rise_with_time
     close_does_what_is_queued_and_takes_nothing_more
@@ -106,6 +108,11 @@ async fn a_setting_that_makes_no_sense_is_named() {
     assert!(batch_commands.contains("batch_commands"));
     assert!(wrong(Settings { max_waiting: 0, ..Settings::default() }).contains("max_waiting"));
     assert!(wrong(Settings { sweep_batch: 0, ..Settings::default() }).contains("sweep_batch"));
+    let retention = DAY - SECOND;
+    assert!(wrong(Settings { retention, ..Settings::default() }).contains("retention"));
+    let retention_pause = Duration::ZERO;
+    let pause = wrong(Settings { retention_pause, ..Settings::default() });
+    assert!(pause.contains("retention_pause"));
     for heartbeat in [Duration::ZERO, 2 * SECOND + MILLISECOND] {
         assert!(wrong(Settings { heartbeat, ..Settings::default() }).contains("heartbeat"));
     }

@@ -7,6 +7,7 @@ mod damage;
 mod differential;
 mod engine;
 mod expiring;
+mod keeper;
 mod laws;
 mod lists;
 mod many;
