@@ -110,6 +110,12 @@ impl Lane {
         self.shared.ready.notify_one();
     }
 
+    /// Takes back everything that waits.
+    pub(crate) fn give_up(&self, failure: &Failure) {
+        let given_up = self.queues().fail_all(failure);
+        self.shared.metrics.failed(given_up, failure.kind);
+    }
+
     /// Nothing is taken into a batch before all are queued.
     fn enqueue_all(
         &self,
@@ -216,8 +222,7 @@ impl Lane {
             }
             let failure = silent(limit);
             piece.fail(&failure);
-            let given_up = self.queues().fail_all(&failure);
-            self.shared.metrics.failed(given_up, failure.kind);
+            self.give_up(&failure);
         };
         self.shared.metrics.committed(self.shared.clock.boot().saturating_sub(begun));
         match result {

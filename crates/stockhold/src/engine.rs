@@ -3,15 +3,19 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use stockhold_core::Limits;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::watch,
+    task::{AbortHandle, JoinHandle},
+};
 
 use crate::{
-    Failure, Metrics, Settings,
+    Failure, FailureKind, Metrics, Settings,
     batcher::Lane,
-    clock::{Clock, SystemClock},
+    clock::{Clock, SystemClock, within},
     ids::IdSource,
     keeper::Keeper,
     ledger::{Ledger, memory::MemoryLedger},
@@ -182,15 +186,29 @@ impl Engine {
     /// Takes no more commands, does what is queued, and gives the ledger back.
     ///
     /// # Errors
-    /// `Unavailable` if the ledger could not be closed in order; what was answered is durable.
+    /// `Unavailable` if the ledger could not be closed in order, or has not answered for 30 s;
+    /// what was answered is durable.
     pub async fn close(&self) -> Result<(), Failure> {
+        const PATIENCE: Duration = Duration::from_secs(30);
         self.shared.stop.send_replace(true);
         self.shared.lane.close();
-        for task in self.take_tasks() {
-            // A task that panicked has nothing left to wait for.
-            let _ = task.await;
-        }
-        self.shared.ledger.close().await
+        let tasks = self.take_tasks();
+        let handles: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
+        let close = async {
+            for task in tasks {
+                // A task that panicked has nothing left to wait for.
+                let _ = task.await;
+            }
+            self.shared.ledger.close().await
+        };
+        let closed = within(&*self.shared.clock, PATIENCE, close).await;
+        closed.unwrap_or_else(|| {
+            handles.iter().for_each(AbortHandle::abort);
+            let message = format!("the ledger has not answered for {PATIENCE:?} and was left open");
+            let failure = Failure::new(FailureKind::Unavailable, message);
+            self.shared.lane.give_up(&failure);
+            Err(failure)
+        })
     }
 
     fn take_tasks(&self) -> Vec<JoinHandle<()>> {

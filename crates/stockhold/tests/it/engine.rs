@@ -22,6 +22,8 @@ on_each_ledger! { one_thread:
     close_does_what_is_queued_and_takes_nothing_more
     after_close_every_verb_says_closed
     a_closed_engine_can_be_closed_again_without_harm
+    close_does_not_wait_for_ever
+    a_ping_is_answered_by_the_ledger
 }
 
 async fn ids_rise_with_time(kind: Kind) {
@@ -94,6 +96,32 @@ async fn a_closed_engine_can_be_closed_again_without_harm(kind: Kind) {
     let shop = Shop::open(kind).await;
     shop.engine.close().await.expect("it closes");
     assert_eq!(shop.engine.close().await.expect_err("it fails").kind, FailureKind::Closed);
+}
+
+async fn close_does_not_wait_for_ever(kind: Kind) {
+    let shop = Shop::open(kind).await;
+    shop.create("MUG", 10).await;
+    let (gate, first) = busy(&shop).await;
+    let closing = shop.meanwhile(|shop| async move { shop.engine.close().await });
+    for _ in 0..29 {
+        settle().await;
+        shop.clock.advance(SECOND);
+    }
+    settle().await;
+    assert!(!closing.is_finished());
+    shop.clock.advance(SECOND);
+    let failure = done(closing).await.expect_err("the ledger is silent");
+    assert_eq!(failure.kind, FailureKind::Unavailable);
+    assert!(first.await.is_err()); // it was told that it is not known
+    gate.open();
+}
+
+async fn a_ping_is_answered_by_the_ledger(kind: Kind) {
+    let shop = Shop::open(kind).await;
+    shop.engine.ping().await.expect("it answers");
+    shop.ledger.fail_due(1);
+    assert_eq!(shop.engine.ping().await.expect_err("it is away").kind, FailureKind::Unavailable);
+    shop.finish().await;
 }
 
 #[tokio::test]

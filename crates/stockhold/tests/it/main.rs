@@ -2,6 +2,7 @@
 
 #[macro_use]
 mod fixture;
+mod backup;
 mod batcher;
 mod damage;
 mod differential;
