@@ -21,6 +21,7 @@ pub mod client;
 mod extract;
 mod health;
 mod holds;
+mod metrics;
 mod problem;
 mod routes;
 pub mod serve;

@@ -117,7 +117,7 @@ problems! {
     NotAcceptable, NOT_ACCEPTABLE, "not_acceptable", "not-acceptable", "The answer would not be accepted",
         "Accept application/json.";
     RequestTimeout, REQUEST_TIMEOUT, "request_timeout", "request-timeout", "The body came too slowly",
-        "Send the whole body within 30 s.";
+        "Send the whole body in the time that the detail says.";
     InsufficientStock, CONFLICT, "insufficient_stock", "insufficient-stock", "Not enough stock",
         "Ask for fewer units, or try again after next_due_at, when a hold may have died.";
     AlreadyConfirmed, CONFLICT, "already_confirmed", "already-confirmed", "The hold is already confirmed",
@@ -147,7 +147,7 @@ problems! {
     HoldExpired, GONE, "hold_expired", "hold-expired", "The hold has expired",
         "Place a new hold; if it is paid already, confirm with on_expired: rehold.";
     BodyTooLarge, PAYLOAD_TOO_LARGE, "body_too_large", "body-too-large", "The body is too large",
-        "Send at most 64 KiB.";
+        "Send at most as many bytes as the detail says.";
     UnsupportedMediaType, UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "unsupported-media-type", "The body must be application/json",
         "Send the header Content-Type: application/json.";
     NotInHold, UNPROCESSABLE_ENTITY, "not_in_hold", "not-in-hold", "The hold has no such line",

@@ -1,7 +1,9 @@
 //! Which path and method leads where, and what it takes to be let in.
 
+use std::sync::Arc;
+
 use axum::{
-    Router,
+    Extension, Router,
     routing::{MethodRouter, get, post},
 };
 use stockhold::Engine;
@@ -9,12 +11,13 @@ use stockhold::Engine;
 use crate::{
     access::{Scope, open_at_home},
     health, holds,
+    metrics::{self, Metrics},
     problem::{self, Kind, Problem},
     stock,
 };
 
 /// Everything that can be asked.
-pub(crate) fn router(engine: Engine) -> Router {
+pub(crate) fn router(engine: Engine, metrics: Arc<Metrics>) -> Router {
     Router::new()
         .route("/v1/holds", post(Scope::Holds.guards(holds::place)))
         .route("/v1/holds/{id}", get(Scope::Read.guards(holds::read)))
@@ -25,6 +28,7 @@ pub(crate) fn router(engine: Engine) -> Router {
         .route("/v1/stock/{sku}/adjustments", post(Scope::Stock.guards(stock::adjust)))
         .route("/livez", get(open_at_home(health::live)))
         .route("/readyz", get(open_at_home(health::ready)))
+        .route("/metrics", get(open_at_home(metrics::page)).layer(Extension(metrics)))
         .route("/problems/{name}", get(open_at_home(problem::page)))
         .fallback(no_route)
         .method_not_allowed_fallback(method_not_allowed)

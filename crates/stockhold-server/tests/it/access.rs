@@ -32,6 +32,7 @@ const ROUTES: &[(&str, &str, Need)] = &[
     ("POST", "/v1/stock/{sku}/adjustments", A(Stock)),
     ("GET", "/livez", OpenAtHome),
     ("GET", "/readyz", OpenAtHome),
+    ("GET", "/metrics", OpenAtHome),
     ("GET", "/problems/{name}", OpenAtHome),
 ];
 
