@@ -12,14 +12,20 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use stockhold_core::{
-    Command, HoldId, HoldView, ItemKey, Outcome, Rejection, StockView, verify::Report,
+    Book, Command, HoldId, HoldView, ItemKey, Movement, Outcome, Rejection, StockView, Timestamp,
+    Traffic, verify::Report,
 };
 
 use crate::Failure;
 
+mod list;
 pub mod memory;
+mod retire;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+
+pub use list::{HoldQuery, MovementQuery, Page, StockQuery};
+pub use retire::Retired;
 
 /// The number of a batch, chosen before it is written, by which it can be found again (R15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +47,22 @@ pub struct Applied {
     pub answers: Vec<Result<Outcome, Rejection>>,
     /// In how long the next active hold dies; none if no hold is active.
     pub next_due: Option<Duration>,
+    /// How many holds are active then, due or not.
+    pub active_holds: usize,
+    /// What the batch has moved.
+    pub traffic: Traffic,
+}
+
+impl Applied {
+    /// The answers, and what is to be said of a book that has every active hold.
+    pub(crate) fn to(
+        book: &Book,
+        answers: Vec<Result<Outcome, Rejection>>,
+        now: Timestamp,
+    ) -> Self {
+        let next_due = book.next_deadline().map(|at| at.since(now));
+        Self { answers, next_due, active_holds: book.active_holds(), traffic: book.traffic() }
+    }
 }
 
 /// Holds that are due.
@@ -64,7 +86,7 @@ pub enum ApplyError {
     /// tells; if it did, these are the answers.
     Unknown {
         /// What is to be answered if the batch has landed.
-        applied: Applied,
+        applied: Box<Applied>,
         /// What happened.
         failure: Failure,
     },
@@ -125,6 +147,43 @@ pub trait Ledger: Debug + Send + Sync + 'static {
     /// `Unavailable` if the ledger cannot be asked.
     async fn stock(&self, key: &ItemKey) -> Result<Option<StockView>, Failure>;
 
+    /// Holds, newest first: by id, from the highest down.
+    ///
+    /// # Behavior
+    /// - `holds_come_newest_first`: page after page, each hold once.
+    /// - `holds_are_found_by_owner_and_state`: the state as it is now; a due hold is expired.
+    /// - `active_holds_are_found_by_sku`: at any location, and each once.
+    ///
+    /// A hold whose rows are damaged is left out (R16).
+    ///
+    /// # Errors
+    /// `Unavailable` if the ledger cannot be asked.
+    async fn holds(&self, query: HoldQuery) -> Result<Page<HoldView, HoldId>, Failure>;
+
+    /// Stock items, by SKU and location.
+    ///
+    /// # Behavior
+    /// - `items_come_in_the_order_of_their_bytes`: page after page, each item once.
+    /// - `items_are_found_by_prefix`: any prefix, also one that ends a range of UTF-8.
+    /// - `listed_items_know_their_next_deadline`, as for [`Ledger::stock`].
+    ///
+    /// # Errors
+    /// `Unavailable` if the ledger cannot be asked.
+    async fn items(&self, query: StockQuery) -> Result<Page<StockView, ItemKey>, Failure>;
+
+    /// Movements, oldest first. One writer numbers them in the order of their commits, so none
+    /// turns up later behind a number that was read. The page always has a `next`: the last
+    /// number that was looked at, or `after` itself at the end. Whoever asks on from there misses
+    /// nothing.
+    ///
+    /// # Behavior
+    /// - `movements_come_oldest_first`: page after page, each movement once.
+    /// - `movements_go_on_where_they_ended`: a reader at the end finds what comes next.
+    ///
+    /// # Errors
+    /// `Unavailable` if the ledger cannot be asked.
+    async fn movements(&self, query: MovementQuery) -> Result<Page<Movement, i64>, Failure>;
+
     /// Up to `limit` holds that are due.
     ///
     /// # Behavior
@@ -134,6 +193,26 @@ pub trait Ledger: Debug + Send + Sync + 'static {
     /// # Errors
     /// `Unavailable` if the ledger cannot be asked.
     async fn due(&self, limit: usize) -> Result<Due, Failure>;
+
+    /// Removes holds that have been over for at least `age`, one step of it: looks at up to `limit`
+    /// holds behind `after`, in the order of their ids. The totals of what it removes are carried,
+    /// so that the invariants can still be recomputed.
+    ///
+    /// # Behavior
+    /// - `retire_removes_what_is_over`: by the time of the last step, on the ledger's clock.
+    /// - `retire_spares_what_is_open`: active holds, and those with units to ship or cancel.
+    /// - `retire_goes_in_steps`: each looks at no more holds than it was allowed to.
+    /// - `what_was_retired_still_verifies`: also after the ledger was opened again.
+    /// - `a_key_of_a_retired_hold_is_not_found`: it is neither granted again nor damaged.
+    ///
+    /// # Errors
+    /// `Unavailable` if the ledger cannot be written; then nothing was removed.
+    async fn retire(
+        &self,
+        age: Duration,
+        after: Option<HoldId>,
+        limit: usize,
+    ) -> Result<Retired, Failure>;
 
     /// Recomputes the invariants from the rows, in one consistent snapshot.
     ///

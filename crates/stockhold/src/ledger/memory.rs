@@ -3,17 +3,23 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use stockhold_core::{
-    Book, HoldId, HoldView, ItemKey, Limits, Liveness, Moved, Movement, StockView, Timestamp,
-    Transition,
-    verify::{HoldRow, ItemRow, LineRow, MovementRow, Report, TransitionRow, Verifier},
+    Book, Hold, HoldId, HoldState, HoldView, ItemKey, Limits, Liveness, Moved, Movement, StockItem,
+    StockView, Timestamp, Transition,
+    verify::{CarriedRow, HoldRow, ItemRow, LineRow, MovementRow, Report, TransitionRow, Verifier},
 };
 
-use super::{Applied, ApplyError, Batch, BatchId, Due, Ledger};
+use super::{
+    Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page, StockQuery,
+    list::{Scan, active_page},
+    retire::{Retired, Retirement},
+};
 use crate::{
     Failure, FailureKind,
     clock::{Clock, LedgerClock},
@@ -31,6 +37,8 @@ struct State {
     book: Book,
     transitions: HashMap<HoldId, Vec<Transition>>,
     movements: Vec<Movement>,
+    /// What removed holds have shipped.
+    carried: HashMap<Arc<ItemKey>, i64>,
     last_batch: Option<BatchId>,
     closed: bool,
 }
@@ -42,8 +50,9 @@ impl MemoryLedger {
         let clock = LedgerClock::start(clock, Timestamp::default());
         let mut book = Book::new(limits);
         book.set_liveness(Liveness::new(clock.now(), Vec::new()));
-        let (transitions, movements) = (HashMap::new(), Vec::new());
-        let state = State { book, transitions, movements, last_batch: None, closed: false };
+        let (transitions, movements, carried) = Default::default();
+        let state =
+            State { book, transitions, movements, carried, last_batch: None, closed: false };
         Self { clock, state: Mutex::new(state) }
     }
 
@@ -63,8 +72,9 @@ impl Ledger for MemoryLedger {
         let now = self.clock.now();
         state.book.advance(now);
         let answers = batch.commands.iter().map(|command| state.book.apply(command, now)).collect();
+        let applied = Applied::to(&state.book, answers, now);
         state.keep(&batch);
-        Ok(Applied { answers, next_due: state.book.next_deadline().map(|at| at.since(now)) })
+        Ok(applied)
     }
 
     async fn landed(&self, id: BatchId) -> Result<bool, Failure> {
@@ -80,10 +90,32 @@ impl Ledger for MemoryLedger {
         Ok(self.open()?.book.stock_view(&key, self.clock.now()).ok())
     }
 
+    async fn holds(&self, query: HoldQuery) -> Result<Page<HoldView, HoldId>, Failure> {
+        Ok(self.open()?.holds(&query, self.clock.now()))
+    }
+
+    async fn items(&self, query: StockQuery) -> Result<Page<StockView, ItemKey>, Failure> {
+        Ok(self.open()?.items(&query, self.clock.now()))
+    }
+
+    async fn movements(&self, query: MovementQuery) -> Result<Page<Movement, i64>, Failure> {
+        Ok(self.open()?.movements(&query))
+    }
+
     async fn due(&self, limit: usize) -> Result<Due, Failure> {
         let (state, now) = (self.open()?, self.clock.now());
         let next_due = state.book.next_deadline().map(|at| at.since(now));
         Ok(Due { holds: state.book.due(now, limit), next_due })
+    }
+
+    async fn retire(
+        &self,
+        age: Duration,
+        after: Option<HoldId>,
+        limit: usize,
+    ) -> Result<Retired, Failure> {
+        let mut state = self.open()?;
+        Ok(state.retire(Retirement { now: self.clock.now(), age }, after, limit))
     }
 
     async fn verify(&self) -> Result<Report, Failure> {
@@ -106,6 +138,66 @@ impl State {
         }
         self.movements.extend(self.book.changes().movements.iter().cloned());
         self.book.commit();
+    }
+
+    fn holds(&self, query: &HoldQuery, now: Timestamp) -> Page<HoldView, HoldId> {
+        if query.state == Some(HoldState::Active) {
+            return active_page(&self.book, query, now);
+        }
+        let is_before = |id: &HoldId| query.before.is_none_or(|before| *id < before);
+        let mut ids: Vec<_> = self.book.holds().map(|hold| hold.id).filter(is_before).collect();
+        ids.sort_unstable_by(|a, b| b.cmp(a));
+        let view = |id| self.book.hold_view(id, now).filter(|view| query.admits(view));
+        scan(ids.into_iter().map(|id| (id, view(id))), query.limit).page()
+    }
+
+    fn items(&self, query: &StockQuery, now: Timestamp) -> Page<StockView, ItemKey> {
+        let place = |key: &ItemKey| (key.sku.as_str(), key.location.as_str()) > query.begin();
+        let is_asked_for =
+            |key: &ItemKey| place(key) && key.sku.as_str().starts_with(&query.prefix);
+        let items = self.book.items().filter(|item| is_asked_for(&item.key));
+        let mut items: Vec<_> = items.collect();
+        items.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        let view = |item: &StockItem| self.book.view_of_item(item.clone(), now);
+        let views = items.into_iter().map(|item| ((*item.key).clone(), Some(view(item))));
+        scan(views, query.limit).page()
+    }
+
+    fn movements(&self, query: &MovementQuery) -> Page<Movement, i64> {
+        let later = self.movements.iter().filter(|movement| movement.id > query.after);
+        let admitted = |movement: &&Movement| query.admits(&movement.item.sku);
+        let rows = later.map(|movement| (movement.id, Some(movement).filter(admitted).cloned()));
+        scan(rows, query.limit).page_after(query.after)
+    }
+
+    fn retire(&mut self, retirement: Retirement, after: Option<HoldId>, limit: usize) -> Retired {
+        let is_after = |id: &HoldId| after.is_none_or(|after| *id > after);
+        let mut ids: Vec<_> = self.book.holds().map(|hold| hold.id).filter(is_after).collect();
+        ids.sort_unstable();
+        ids.truncate(limit);
+        let next = ids.last().copied().filter(|_| ids.len() == limit);
+        let mut holds = 0;
+        for id in ids {
+            let Some(hold) = self.book.hold(id).map(Arc::clone) else { continue };
+            if retirement.is_young(hold.created_at) {
+                return Retired { holds, next: None };
+            }
+            let steps = self.transitions.get(&id).and_then(|steps| steps.last());
+            if steps.is_some_and(|last| retirement.takes(&hold, last.at)) {
+                self.remove(&hold);
+                holds += 1;
+            }
+        }
+        Retired { holds, next }
+    }
+
+    fn remove(&mut self, hold: &Hold) {
+        for line in &hold.lines {
+            let carried = self.carried.entry(Arc::clone(&line.item)).or_default();
+            *carried = carried.saturating_add(line.shipped.get());
+        }
+        self.transitions.remove(&hold.id);
+        self.book.forget_hold(hold.id);
     }
 
     fn verify(&self) -> Report {
@@ -138,6 +230,9 @@ impl State {
                 transitions: steps.iter().map(transition_row).collect(),
             });
         }
+        for (item, &shipped) in &self.carried {
+            verifier.carried(&CarriedRow { item: number(item), shipped });
+        }
         for movement in &self.movements {
             verifier.movement(&MovementRow {
                 id: movement.id,
@@ -149,6 +244,12 @@ impl State {
         }
         verifier.finish(self.book.liveness().swept_to().as_millis())
     }
+}
+
+/// Nothing is out of reach in memory: every row is looked at.
+fn scan<T, C>(rows: impl Iterator<Item = (C, Option<T>)>, limit: usize) -> Scan<T, C> {
+    let Ok(scan) = Scan::of(rows.map(Ok::<_, Infallible>), limit, usize::MAX);
+    scan
 }
 
 fn transition_row(transition: &Transition) -> TransitionRow {

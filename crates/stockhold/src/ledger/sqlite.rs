@@ -15,34 +15,45 @@ use std::{
 use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
-use stockhold_core::{HoldId, HoldView, ItemKey, Limits, StockView, Timestamp, verify::Report};
+use stockhold_core::{
+    HoldId, HoldState, HoldView, ItemKey, Limits, Movement, StockView, verify::Report,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use self::{
     checkpoint::Checkpointer,
     failure::During,
     readers::Readers,
+    views::Viewer,
     writer::{Job, Writer},
 };
-use super::{Applied, ApplyError, Batch, BatchId, Due, Ledger};
+use super::{
+    Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page, Retired,
+    StockQuery,
+};
 use crate::{
     Failure, FailureKind,
     clock::{Clock, LedgerClock, SystemClock},
 };
 
 mod audit;
+mod backup;
 mod checkpoint;
 mod failure;
 mod keys;
 mod readers;
+mod resident;
+mod retire;
 mod rows;
+mod views;
 mod writer;
 
 /// How long to wait for another program that has the file locked for a moment.
 const BUSY: Duration = Duration::from_secs(2);
 /// Says in the file's header that it is ours: "hold" in ASCII.
 const APPLICATION_ID: i32 = 0x686f_6c64;
-const STEPS: &[M<'_>] = &[M::up(include_str!("sqlite/schema.sql"))];
+const STEPS: &[M<'_>] =
+    &[M::up(include_str!("sqlite/schema.sql")), M::up(include_str!("sqlite/carried.sql"))];
 const MIGRATIONS: Migrations<'_> = Migrations::from_slice(STEPS);
 /// Questions that wait for the writer at once; a further one waits for its turn to wait.
 const MOST_JOBS: usize = 1_024;
@@ -128,12 +139,35 @@ impl SqliteLedger {
     /// # Errors
     /// `Unavailable` if there is no such file; `Incompatible` if it is no ledger of this version.
     pub fn verify_file(path: impl AsRef<Path>) -> Result<Report, Failure> {
-        let path = path.as_ref();
-        let unreadable = |e| failure::of(e, During::Open);
-        let mut conn = readers::connect(path).map_err(unreadable)?;
-        check_is_ours(&conn, path, IsNew::No)?;
-        let snapshot = conn.transaction().map_err(unreadable)?;
+        let mut conn = connect_to_ours(path.as_ref())?;
+        let snapshot = conn.transaction().map_err(|e| failure::of(e, During::Open))?;
         audit::verify(&snapshot).map_err(|e| failure::of(e, During::Read))
+    }
+
+    /// Copies a ledger to a new file and says how many bytes that has: also beside the server that
+    /// has it, which goes on meanwhile. What was answered before is in the copy, and the copy is on
+    /// the disk when this returns. Blocks.
+    ///
+    /// # Errors
+    /// `Invalid` if `to` is there already; `Incompatible` if `from` is no ledger of this version;
+    /// `Unavailable` if `from` cannot be read or `to` not written, then there is no `to`.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use stockhold::{Engine, ledger::sqlite::{SqliteLedger, SqliteOptions}};
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("shop.db");
+    /// let ledger = SqliteLedger::open(&path, SqliteOptions::default())?;
+    /// let engine = Engine::builder(Arc::new(ledger)).start()?;
+    /// let copy = folder.path().join("backup.db");
+    /// SqliteLedger::backup_file(&path, &copy)?;
+    /// assert!(SqliteLedger::verify_file(&copy)?.is_clean());
+    /// # engine.close().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn backup_file(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<u64, Failure> {
+        backup::write(&connect_to_ours(from.as_ref())?, to.as_ref())
     }
 
     async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Result<T, Failure> {
@@ -159,7 +193,7 @@ impl Ledger for SqliteLedger {
 
     async fn hold(&self, id: HoldId) -> Result<Option<HoldView>, Failure> {
         let now = self.clock.now();
-        let found = self.readers.read(move |conn| read_hold(conn, id, now)).await?;
+        let found = self.readers.read(move |conn| Viewer::new(conn, now)?.hold(id)).await?;
         let damaged =
             |what| Failure::new(FailureKind::Internal, "the hold is damaged").caused_by(what);
         found.transpose().map_err(|rows::Damaged(what)| damaged(what))
@@ -169,8 +203,33 @@ impl Ledger for SqliteLedger {
         self.ask(|answer| Job::Stock(key.clone(), answer)).await?
     }
 
+    async fn holds(&self, query: HoldQuery) -> Result<Page<HoldView, HoldId>, Failure> {
+        if query.state == Some(HoldState::Active) {
+            return self.ask(|answer| Job::Active(query, answer)).await?;
+        }
+        let now = self.clock.now();
+        self.readers.read(move |conn| Viewer::new(conn, now)?.holds(&query)).await
+    }
+
+    async fn items(&self, query: StockQuery) -> Result<Page<StockView, ItemKey>, Failure> {
+        self.ask(|answer| Job::Items(query, answer)).await?
+    }
+
+    async fn movements(&self, query: MovementQuery) -> Result<Page<Movement, i64>, Failure> {
+        self.readers.read(move |conn| views::movements(conn, &query)).await
+    }
+
     async fn due(&self, limit: usize) -> Result<Due, Failure> {
         self.ask(|answer| Job::Due(limit, answer)).await?
+    }
+
+    async fn retire(
+        &self,
+        age: Duration,
+        after: Option<HoldId>,
+        limit: usize,
+    ) -> Result<Retired, Failure> {
+        self.ask(|answer| Job::Retire { age, after, limit, answer }).await?
     }
 
     async fn verify(&self) -> Result<Report, Failure> {
@@ -183,30 +242,11 @@ impl Ledger for SqliteLedger {
     }
 }
 
-fn read_hold(
-    conn: &Connection,
-    id: HoldId,
-    now: Timestamp,
-) -> rusqlite::Result<Option<Result<HoldView, rows::Damaged>>> {
-    let mut latest = now;
-    let read = format!("SELECT {} FROM stock WHERE item = ?1", rows::STOCK_COLUMNS);
-    let mut name_of = |number| {
-        let mut read = conn.prepare_cached(&read)?;
-        let Some(row) = read.query([number])?.next()?.map(rows::stock_item) else {
-            return rows::missing_item(number);
-        };
-        let (_, item) = row?;
-        latest = latest.max(item.touched_at);
-        Ok(item.key)
-    };
-    let found = rows::hold(conn, id, &mut name_of)?;
-    let liveness = rows::liveness(conn)?;
-    Ok(found.map(|hold| {
-        hold.map(|hold| {
-            let now = latest.max(hold.created_at);
-            HoldView::at(now, Arc::new(hold), liveness)
-        })
-    }))
+/// A connection that cannot write, to a file that is a ledger.
+fn connect_to_ours(path: &Path) -> Result<Connection, Failure> {
+    let conn = readers::connect(path).map_err(|e| failure::of(e, During::Open))?;
+    check_is_ours(&conn, path, IsNew::No)?;
+    Ok(conn)
 }
 
 /// The OS frees the lock when the process ends, however it ends.

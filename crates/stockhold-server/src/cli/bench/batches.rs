@@ -1,14 +1,20 @@
 //! A ledger that counts what goes into it, so that the bare loop can write batches of that size.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use stockhold::{
-    Failure, HoldId, HoldView, ItemKey, StockView,
-    ledger::{Applied, ApplyError, Batch, BatchId, Due, Ledger, sqlite::SqliteLedger},
+    Failure, HoldId, HoldView, ItemKey, Movement, StockView,
+    ledger::{
+        Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page, Retired,
+        StockQuery, sqlite::SqliteLedger,
+    },
     verify::Report,
 };
 
@@ -101,8 +107,29 @@ impl Ledger for Counting {
         self.inner.stock(key).await
     }
 
+    async fn holds(&self, query: HoldQuery) -> Result<Page<HoldView, HoldId>, Failure> {
+        self.inner.holds(query).await
+    }
+
+    async fn items(&self, query: StockQuery) -> Result<Page<StockView, ItemKey>, Failure> {
+        self.inner.items(query).await
+    }
+
+    async fn movements(&self, query: MovementQuery) -> Result<Page<Movement, i64>, Failure> {
+        self.inner.movements(query).await
+    }
+
     async fn due(&self, limit: usize) -> Result<Due, Failure> {
         self.inner.due(limit).await
+    }
+
+    async fn retire(
+        &self,
+        age: Duration,
+        after: Option<HoldId>,
+        limit: usize,
+    ) -> Result<Retired, Failure> {
+        self.inner.retire(age, after, limit).await
     }
 
     async fn verify(&self) -> Result<Report, Failure> {

@@ -13,6 +13,7 @@ pub(super) enum During {
     Commit,
     Read,
     Close,
+    Backup,
 }
 
 impl During {
@@ -24,6 +25,7 @@ impl During {
             Self::Commit => "a commit ended in doubt",
             Self::Read => "the ledger cannot be read",
             Self::Close => "the ledger was not closed in order",
+            Self::Backup => "the ledger cannot be copied",
         }
     }
 }
@@ -53,7 +55,7 @@ pub(super) fn while_applying(error: Error) -> ApplyError {
 
 /// Errors that come from certain rows: a guard of the schema, a value that cannot be read, a page
 /// that is damaged.
-fn is_about_rows(error: &Error) -> bool {
+pub(super) fn is_about_rows(error: &Error) -> bool {
     match error.sqlite_error_code() {
         Some(code) => matches!(
             code,
