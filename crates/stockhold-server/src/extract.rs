@@ -1,6 +1,9 @@
 //! Takes requests apart. Whatever is wrong becomes a problem that names it.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use axum::{
     body::{Bytes, HttpBody},
@@ -12,14 +15,32 @@ use stockhold::{HoldId, IdempotencyKey, ItemKey, Sku};
 use tokio::time::timeout;
 
 use crate::{
+    access::Visit,
     problem::{Kind, Problem},
+    settings::{self, Settings},
     wire::{ItemQuery, refuse_query, word},
 };
 
-/// The largest body.
-const BODY_MOST: usize = 64 * 1024;
-/// How long a body may take to come in.
-const BODY_PATIENCE: Duration = Duration::from_secs(30);
+/// How large a body may be, and how long it may take to come in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    most: usize,
+    patience: Duration,
+}
+
+impl Bounds {
+    pub(crate) fn of(settings: &settings::Server) -> Self {
+        Self { most: settings.max_body.size(), patience: settings.body_timeout.get() }
+    }
+
+    /// Those of a request; one that did not come in by the service has the defaults.
+    fn of_request(request: &Request) -> Self {
+        static DEFAULT: LazyLock<Bounds> =
+            LazyLock::new(|| Bounds::of(&Settings::default().server));
+        let visit = request.extensions().get::<Arc<Visit>>();
+        visit.map_or_else(|| *DEFAULT, |visit| visit.bounds())
+    }
+}
 
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -180,19 +201,24 @@ fn item(sku: Sku, query: ItemQuery) -> ItemKey {
 }
 
 async fn read(request: Request) -> Result<Bytes, Problem> {
+    let Bounds { most, patience, .. } = Bounds::of_request(&request);
     let body = request.into_body();
-    if body.size_hint().lower() > BODY_MOST as u64 {
-        return Err(too_large());
+    if body.size_hint().lower() > most as u64 {
+        return Err(too_large(most));
     }
-    match timeout(BODY_PATIENCE, Limited::new(body, BODY_MOST).collect()).await {
+    match timeout(patience, Limited::new(body, most).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(most)),
         Ok(Err(_)) => Err(Problem::field("body", "broke off")),
-        Err(_) => Err(Problem::new(Kind::RequestTimeout, "the body was not complete in 30 s")),
+        Err(_) => Err(too_slow(patience)),
     }
 }
 
-fn too_large() -> Problem {
-    Problem::new(Kind::BodyTooLarge, format!("the body must have at most {BODY_MOST} bytes"))
+fn too_large(most: usize) -> Problem {
+    Problem::new(Kind::BodyTooLarge, format!("the body must have at most {most} bytes"))
         .or_field("body")
+}
+
+fn too_slow(patience: Duration) -> Problem {
+    Problem::new(Kind::RequestTimeout, format!("the body was not complete in {patience:?}"))
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected ends")]
 
+mod access;
 mod bad_input;
 mod bench;
 mod child;
@@ -10,7 +11,10 @@ mod crash;
 mod demo;
 mod holds;
 mod lossy;
+mod operations;
 mod problems;
 mod program;
+mod protocols;
+mod settings;
 mod stock;
 mod support;
