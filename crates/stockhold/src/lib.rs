@@ -41,5 +41,6 @@ pub use settings::Settings;
 pub use stockhold_core::{
     Basket, Hold, HoldId, HoldState, HoldView, IdempotencyKey, InvalidBasket, InvalidName, ItemKey,
     Limits, Line, Location, Movement, OnExpired, Owner, Placed, PolicySet, Quantity, Reason,
-    Reference, Rejection, Settled, Shortage, Sku, StockMoved, StockView, Timestamp, Ttl, verify,
+    Reference, Rejection, Settled, Shortage, Sku, StockItem, StockMoved, StockView, Timestamp, Ttl,
+    verify,
 };

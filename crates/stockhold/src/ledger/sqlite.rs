@@ -18,6 +18,7 @@ use rusqlite_migration::{M, Migrations};
 use stockhold_core::{HoldId, HoldView, ItemKey, Limits, StockView, Timestamp, verify::Report};
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::look::FileFacts;
 use self::{
     checkpoint::Checkpointer,
     failure::During,
@@ -34,6 +35,7 @@ mod audit;
 mod checkpoint;
 mod failure;
 mod keys;
+mod look;
 mod readers;
 mod rows;
 mod writer;
@@ -128,12 +130,7 @@ impl SqliteLedger {
     /// # Errors
     /// `Unavailable` if there is no such file; `Incompatible` if it is no ledger of this version.
     pub fn verify_file(path: impl AsRef<Path>) -> Result<Report, Failure> {
-        let path = path.as_ref();
-        let unreadable = |e| failure::of(e, During::Open);
-        let mut conn = readers::connect(path).map_err(unreadable)?;
-        check_is_ours(&conn, path, IsNew::No)?;
-        let snapshot = conn.transaction().map_err(unreadable)?;
-        audit::verify(&snapshot).map_err(|e| failure::of(e, During::Read))
+        look::in_snapshot(path.as_ref(), |conn, _| audit::verify(conn))
     }
 
     async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Result<T, Failure> {
