@@ -1,12 +1,26 @@
 //! The command line.
 
+mod answer;
+mod basket;
 mod bench;
 mod demo;
+mod disk;
+mod doctor;
+mod fault;
+mod hold;
+mod movements;
+mod pages;
+mod path;
+mod refusal;
+mod remote;
+mod repeat;
 mod serve;
+mod stock;
+mod table;
 mod verify;
+mod when;
 
 use std::{
-    error::Error as _,
     fmt,
     io::{ErrorKind, Write},
     path::PathBuf,
@@ -26,6 +40,8 @@ use stockhold::{
     },
 };
 
+pub(crate) use self::fault::{Exit, Fault};
+use self::{fault::Doing, remote::Remote};
 use crate::telemetry;
 
 /// Holds stock for a customer while they pay, and never oversells.
@@ -35,6 +51,9 @@ struct Cli {
     /// What to log, on stderr: warn, info, stockhold=debug, ...
     #[arg(long, env = "RUST_LOG", default_value = "warn", global = true)]
     log: String,
+
+    #[command(flatten)]
+    remote: Remote,
 
     #[command(subcommand)]
     command: Command,
@@ -46,17 +65,27 @@ enum Command {
     #[command(hide = true)]
     BenchNoop(bench::Noop),
     Demo(demo::Demo),
+    Doctor(doctor::Doctor),
+    #[command(name = "hold")]
+    Hold(hold::HoldCommand),
+    Movements(movements::Movements),
     Serve(serve::Serve),
+    #[command(name = "stock")]
+    Stock(stock::StockCommand),
     Verify(verify::Verify),
 }
 
 impl Command {
-    fn run(self) -> Result<Exit, Fault> {
+    fn run(self, remote: &Remote) -> Result<Exit, Fault> {
         match self {
             Self::Bench(bench) => bench.run(),
             Self::BenchNoop(noop) => noop.run(),
             Self::Demo(demo) => demo.run(),
+            Self::Doctor(doctor) => doctor.run(remote),
+            Self::Hold(hold) => hold.run(remote),
+            Self::Movements(movements) => movements.run(remote),
             Self::Serve(serve) => serve.run(),
+            Self::Stock(stock) => stock.run(remote),
             Self::Verify(verify) => verify.run(),
         }
     }
@@ -65,13 +94,17 @@ impl Command {
 /// Runs what the arguments of the process say.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Cli { log, command } = Cli::parse();
+    let Cli { log, remote, command } = Cli::parse();
     let result = telemetry::start(&log)
         .map_err(|e| Fault::usage(format!("--log: {e}")))
-        .and_then(|()| command.run());
+        .and_then(|()| command.run(&remote));
     match result {
         Ok(exit) => exit.into(),
         Err(fault) => {
+            if let Some(answer) = &fault.answer {
+                // If nobody listens, there is still the exit code.
+                let _ = say(answer);
+            }
             complain(&fault);
             fault.exit.into()
         }
@@ -90,55 +123,6 @@ pub(crate) fn say(line: &str) -> Result<(), Fault> {
             Err(Fault::error(format!("cannot print: {error}")))
         }
         Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-/// How the process ends, apart from clap's own 2 for usage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exit {
-    Ok = 0,
-    Error = 1,
-    Usage = 2,
-    InvariantBroken = 5,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
-
-/// Why a command was not carried out.
-#[derive(Debug)]
-pub(crate) struct Fault {
-    exit: Exit,
-    message: String,
-}
-
-impl Fault {
-    /// It could not be done.
-    pub(crate) fn error(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Error, message: message.into() }
-    }
-
-    /// It was not asked for in a way that makes sense.
-    pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Usage, message: message.into() }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl From<Failure> for Fault {
-    fn from(failure: Failure) -> Self {
-        match failure.source() {
-            Some(source) => Self::error(format!("{failure}: {source}")),
-            None => Self::error(failure.to_string()),
-        }
     }
 }
 

@@ -346,6 +346,12 @@ pub(crate) async fn page(name: Result<Path<String>, PathRejection>) -> Result<Re
     Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
 }
 
+/// What helps against the problems of this code.
+pub(crate) fn cure(code: &str) -> Option<&'static str> {
+    let rows = Kind::ALL.iter().map(|kind| kind.row());
+    rows.filter(|row| row.code == code).map(|row| row.cure).next()
+}
+
 #[cfg(test)]
 mod tests {
     use stockhold::HoldId;

@@ -11,9 +11,10 @@ use crate::support::{Connection, JSON, Reply, request};
 pub(crate) fn stockhold(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stockhold"));
     command.args(args);
-    for name in ["STOCKHOLD_LISTEN", "STOCKHOLD_LEDGER", "RUST_LOG"] {
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STOCKHOLD_")) {
         command.env_remove(name);
     }
+    command.env_remove("RUST_LOG");
     command
 }
 

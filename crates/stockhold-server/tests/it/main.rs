@@ -5,6 +5,7 @@
 mod bad_input;
 mod bench;
 mod child;
+mod cli;
 mod connections;
 mod crash;
 mod demo;
