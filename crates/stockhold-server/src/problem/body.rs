@@ -91,7 +91,7 @@ fn write_rejection<M: SerializeMap>(map: &mut M, rejection: &Rejection) -> Resul
         Rejection::MoreThanOpen { item, requested, open } => {
             write_numbers(map, item, [("requested", requested), ("open", open)])
         }
-        Rejection::AlreadyExists { item, on_hand } => {
+        Rejection::AlreadyExists { item, on_hand, .. } => {
             write_numbers(map, item, [("on_hand", on_hand)])
         }
         Rejection::WouldGoBelow { item, left, floor } => {

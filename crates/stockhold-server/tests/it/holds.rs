@@ -267,7 +267,7 @@ async fn a_revoked_hold_cannot_be_confirmed() {
     let server = Server::with_mugs(1).await;
     let path = server.hold_mugs(1).await;
     let id = path.rsplit('/').next().unwrap().parse().unwrap();
-    server.engine.revoke(id, "a bot".parse().unwrap()).await.unwrap();
+    server.engine.revoke(id, "a bot".parse().unwrap(), None).await.unwrap();
     server.post(&format!("{path}/confirm"), "{}").await.expect_problem(409, "revoked");
 }
 
