@@ -8,6 +8,7 @@ mod disk;
 mod doctor;
 mod fault;
 mod hold;
+mod key;
 mod movements;
 mod pages;
 mod path;
@@ -31,8 +32,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use stockhold::{
-    Failure, Limits,
-    clock::SystemClock,
+    Failure,
     ledger::{
         Ledger,
         memory::MemoryLedger,
@@ -42,15 +42,15 @@ use stockhold::{
 
 pub(crate) use self::fault::{Exit, Fault};
 use self::{fault::Doing, remote::Remote};
-use crate::telemetry;
+use crate::{settings::LogFormat, telemetry};
 
 /// Holds stock for a customer while they pay, and never oversells.
 #[derive(Debug, Parser)]
 #[command(name = "stockhold", version)]
 struct Cli {
     /// What to log, on stderr: warn, info, stockhold=debug, ...
-    #[arg(long, env = "RUST_LOG", default_value = "warn", global = true)]
-    log: String,
+    #[arg(long, env = "RUST_LOG", global = true, value_name = "FILTER")]
+    log: Option<String>,
 
     #[command(flatten)]
     remote: Remote,
@@ -68,6 +68,7 @@ enum Command {
     Doctor(doctor::Doctor),
     #[command(name = "hold")]
     Hold(hold::HoldCommand),
+    Key(key::Key),
     Movements(movements::Movements),
     Serve(serve::Serve),
     #[command(name = "stock")]
@@ -76,15 +77,20 @@ enum Command {
 }
 
 impl Command {
-    fn run(self, remote: &Remote) -> Result<Exit, Fault> {
+    fn run(self, log: Option<String>, remote: &Remote) -> Result<Exit, Fault> {
+        if !matches!(self, Self::Serve(_)) {
+            start_log(log.as_deref().unwrap_or("warn"), LogFormat::Text)?;
+        }
         match self {
             Self::Bench(bench) => bench.run(),
             Self::BenchNoop(noop) => noop.run(),
             Self::Demo(demo) => demo.run(),
             Self::Doctor(doctor) => doctor.run(remote),
             Self::Hold(hold) => hold.run(remote),
+            Self::Key(key) => key.run(),
             Self::Movements(movements) => movements.run(remote),
-            Self::Serve(serve) => serve.run(),
+            // It has settings, which may say something else.
+            Self::Serve(serve) => serve.run(log),
             Self::Stock(stock) => stock.run(remote),
             Self::Verify(verify) => verify.run(),
         }
@@ -95,10 +101,7 @@ impl Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let Cli { log, remote, command } = Cli::parse();
-    let result = telemetry::start(&log)
-        .map_err(|e| Fault::usage(format!("--log: {e}")))
-        .and_then(|()| command.run(&remote));
-    match result {
+    match command.run(log, &remote) {
         Ok(exit) => exit.into(),
         Err(fault) => {
             if let Some(answer) = &fault.answer {
@@ -109,6 +112,10 @@ pub fn main() -> ExitCode {
             fault.exit.into()
         }
     }
+}
+
+fn start_log(filter: &str, format: LogFormat) -> Result<(), Fault> {
+    telemetry::start(filter, format).map_err(|e| Fault::usage(format!("the log filter: {e}")))
 }
 
 #[expect(clippy::print_stderr, reason = "this is where the program speaks to its user")]
@@ -128,8 +135,10 @@ pub(crate) fn say(line: &str) -> Result<(), Fault> {
 
 /// Which ledger: `sqlite:PATH` or `memory:`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum LedgerUrl {
+pub enum LedgerUrl {
+    /// A ledger that forgets everything in the end.
     Memory,
+    /// A ledger in this file.
     Sqlite(PathBuf),
 }
 
@@ -155,14 +164,13 @@ impl fmt::Display for LedgerUrl {
 }
 
 /// Opens a ledger; the one place that knows all of them. Blocks.
-pub(crate) fn open_ledger(url: &LedgerUrl) -> Result<Arc<dyn Ledger>, Failure> {
+pub(crate) fn open_ledger(
+    url: &LedgerUrl,
+    options: SqliteOptions,
+) -> Result<Arc<dyn Ledger>, Failure> {
     match url {
-        LedgerUrl::Memory => {
-            Ok(Arc::new(MemoryLedger::new(Limits::default(), Arc::new(SystemClock))))
-        }
-        LedgerUrl::Sqlite(path) => {
-            Ok(Arc::new(SqliteLedger::open(path, SqliteOptions::default())?))
-        }
+        LedgerUrl::Memory => Ok(Arc::new(MemoryLedger::new(options.limits, options.clock))),
+        LedgerUrl::Sqlite(path) => Ok(Arc::new(SqliteLedger::open(path, options)?)),
     }
 }
 

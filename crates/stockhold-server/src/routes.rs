@@ -1,12 +1,13 @@
-//! Which path and method leads where.
+//! Which path and method leads where, and what it takes to be let in.
 
 use axum::{
     Router,
-    routing::{get, post},
+    routing::{MethodRouter, get, post},
 };
 use stockhold::Engine;
 
 use crate::{
+    access::{Scope, open_at_home},
     health, holds,
     problem::{self, Kind, Problem},
     stock,
@@ -15,19 +16,23 @@ use crate::{
 /// Everything that can be asked.
 pub(crate) fn router(engine: Engine) -> Router {
     Router::new()
-        .route("/v1/holds", post(holds::place))
-        .route("/v1/holds/{id}", get(holds::read))
-        .route("/v1/holds/{id}/confirm", post(holds::confirm))
-        .route("/v1/holds/{id}/release", post(holds::release))
-        .route("/v1/holds/{id}/extend", post(holds::extend))
-        .route("/v1/stock/{sku}", get(stock::read).put(stock::set_policy))
-        .route("/v1/stock/{sku}/adjustments", post(stock::adjust))
-        .route("/livez", get(health::live))
-        .route("/readyz", get(health::ready))
-        .route("/problems/{name}", get(problem::page))
+        .route("/v1/holds", post(Scope::Holds.guards(holds::place)))
+        .route("/v1/holds/{id}", get(Scope::Read.guards(holds::read)))
+        .route("/v1/holds/{id}/confirm", post(Scope::Holds.guards(holds::confirm)))
+        .route("/v1/holds/{id}/release", post(Scope::Holds.guards(holds::release)))
+        .route("/v1/holds/{id}/extend", post(Scope::Holds.guards(holds::extend)))
+        .route("/v1/stock/{sku}", stock_item())
+        .route("/v1/stock/{sku}/adjustments", post(Scope::Stock.guards(stock::adjust)))
+        .route("/livez", get(open_at_home(health::live)))
+        .route("/readyz", get(open_at_home(health::ready)))
+        .route("/problems/{name}", get(open_at_home(problem::page)))
         .fallback(no_route)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(engine)
+}
+
+fn stock_item() -> MethodRouter<Engine> {
+    get(Scope::Read.guards(stock::read)).put(Scope::Stock.guards(stock::set_policy))
 }
 
 async fn no_route() -> Problem {

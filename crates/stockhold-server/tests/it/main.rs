@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected ends")]
 
+mod access;
 mod bad_input;
 mod bench;
 mod child;
@@ -13,5 +14,6 @@ mod holds;
 mod lossy;
 mod problems;
 mod program;
+mod settings;
 mod stock;
 mod support;
