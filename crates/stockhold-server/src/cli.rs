@@ -3,12 +3,14 @@
 mod answer;
 mod basket;
 mod bench;
+mod completions;
 mod demo;
 mod disk;
 mod doctor;
 mod fault;
 mod hold;
 mod key;
+mod ledger_file;
 mod movements;
 mod pages;
 mod path;
@@ -30,7 +32,7 @@ use std::{
     sync::Arc,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use stockhold::{
     Failure,
     ledger::{
@@ -64,6 +66,7 @@ enum Command {
     Bench(bench::Bench),
     #[command(hide = true)]
     BenchNoop(bench::Noop),
+    Completions(completions::Completions),
     Demo(demo::Demo),
     Doctor(doctor::Doctor),
     #[command(name = "hold")]
@@ -84,6 +87,7 @@ impl Command {
         match self {
             Self::Bench(bench) => bench.run(),
             Self::BenchNoop(noop) => noop.run(),
+            Self::Completions(completions) => completions.run(Cli::command()),
             Self::Demo(demo) => demo.run(),
             Self::Doctor(doctor) => doctor.run(remote),
             Self::Hold(hold) => hold.run(remote),
@@ -191,13 +195,44 @@ fn workers() -> usize {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_arguments_fit_together() {
         Cli::command().debug_assert();
+    }
+
+    /// All commands that can be given, by what is typed.
+    fn commands(command: &clap::Command, typed: &str, found: &mut Vec<(String, clap::Command)>) {
+        for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
+            let typed = format!("{typed} {}", inner.get_name());
+            commands(inner, &typed, found);
+            found.push((typed, inner.clone()));
+        }
+    }
+
+    #[test]
+    fn every_command_and_option_says_what_it_is_for() {
+        let mut found = Vec::new();
+        commands(&Cli::command(), "stockhold", &mut found);
+        assert!(found.len() > 25, "{}", found.len());
+        for (typed, command) in found {
+            assert!(command.get_about().is_some(), "{typed}");
+            for option in command.get_arguments() {
+                assert!(option.get_help().is_some(), "{typed}: {}", option.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn no_option_of_a_command_has_the_id_of_one_of_all_commands() {
+        let all: Vec<_> = Cli::command().get_arguments().map(|a| a.get_id().clone()).collect();
+        let mut found = Vec::new();
+        commands(&Cli::command(), "stockhold", &mut found);
+        for (typed, command) in found {
+            let clash = command.get_arguments().find(|option| all.contains(option.get_id()));
+            assert!(clash.is_none(), "{typed}: {clash:?}");
+        }
     }
 
     #[test]

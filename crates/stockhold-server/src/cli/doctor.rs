@@ -8,7 +8,8 @@ use serde::Serialize;
 use stockhold::clock::{Clock, SystemClock};
 
 use self::check::{Check, Verdict};
-use super::{Doing, Exit, Fault, LedgerUrl, remote::Remote, say, table::table};
+use super::{Doing, Exit, Fault, LedgerUrl, remote::Remote, say, serve::layers, table::table};
+use crate::settings::Settings;
 
 /// Looks at the settings, the ledger, the disk, the clock and the limits of this machine, and says
 /// what to do about what is not well.
@@ -18,14 +19,13 @@ use super::{Doing, Exit, Fault, LedgerUrl, remote::Remote, say, table::table};
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Doctor {
-    /// Which ledger: sqlite:PATH
-    #[arg(
-        long,
-        env = "STOCKHOLD_LEDGER",
-        default_value = "sqlite:stockhold.db",
-        value_name = "URL"
-    )]
-    ledger: LedgerUrl,
+    /// The file with the settings of the server.
+    #[arg(long, env = "STOCKHOLD_CONFIG", value_name = "PATH")]
+    config: Option<PathBuf>,
+
+    /// Which ledger, if not that of the settings: sqlite:PATH
+    #[arg(long, value_name = "URL")]
+    ledger: Option<LedgerUrl>,
 
     /// Print JSON.
     #[arg(long)]
@@ -49,8 +49,10 @@ impl Doctor {
 
     fn checks(&self, remote: &Remote) -> Vec<Check> {
         let before = (SystemClock.wall(), SystemClock.boot());
-        let mut checks = vec![check::version()];
-        match &self.ledger {
+        let (settings, check) = check::settings(self.read_settings());
+        let mut checks = vec![check::version(), check];
+        let ledger = self.ledger.as_ref().unwrap_or(&settings.ledger.url);
+        match ledger {
             LedgerUrl::Memory => checks.push(check::in_memory()),
             LedgerUrl::Sqlite(path) => {
                 checks.push(check::ledger(path));
@@ -58,16 +60,19 @@ impl Doctor {
                 checks.extend([check::room(&folder, path), check::sync(&folder)]);
             }
         }
-        checks.push(check::clock(before, &self.ledger));
-        checks.push(check::files(MAX_CONNECTIONS));
+        checks.push(check::clock(before, ledger));
+        checks.push(check::files(settings.server.max_connections.get().into()));
         if remote.is_named() {
             checks.push(check::server(remote));
         }
         checks
     }
-}
 
-const MAX_CONNECTIONS: u64 = 4_096;
+    fn read_settings(&self) -> Result<Settings, String> {
+        let layers = layers(self.config.as_deref()).map_err(|fault| fault.to_string())?;
+        layers.read().map_err(|wrong| wrong.to_string())
+    }
+}
 
 fn folder_of(file: &Path) -> PathBuf {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());

@@ -235,6 +235,28 @@ fn a_doctor_names_what_is_well_and_what_is_not() {
 }
 
 #[test]
+fn a_doctor_reads_the_settings_as_the_server_would() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = url(&folder.path().join("shop.db"));
+    let config = folder.path().join("stockhold.toml");
+    let doctor = ["doctor", "--config", config.to_str().unwrap()];
+    std::fs::write(&config, format!("[ledger]\nurl = \"{ledger}\"\n")).unwrap();
+    Said::of(run(&doctor)).ok().prints(&["settings", &ledger]);
+    std::fs::write(&config, "[server]\nmax_connection = 7\n").unwrap();
+    let said = Said::of(run(&[&doctor[..], &["--ledger", &ledger]].concat())).ends(1);
+    said.prints(&["line 2", "max_connection", "bad"]);
+}
+
+#[test]
+fn a_shell_can_be_taught_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let said = Said::of(run(&["completions", shell])).ok();
+        said.prints(&["stockhold", "receive", "idempotency-key"]);
+    }
+    Said::of(run(&["completions", "dos"])).ends(2);
+}
+
+#[test]
 fn without_a_server_it_says_how_to_start_one() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let said = ask(&free, &["stock", "get", "MUG"]).ends(1);

@@ -16,6 +16,7 @@ use super::super::{
     path::Path as UrlPath,
     remote::{Ask, Remote},
 };
+use crate::settings::Settings;
 
 /// What was found, and what to do about it.
 #[derive(Clone, Debug, Serialize)]
@@ -62,6 +63,22 @@ impl Check {
 pub(super) fn version() -> Check {
     let (stockhold, sqlite) = (env!("CARGO_PKG_VERSION"), rusqlite::version());
     Check::ok("version", format!("stockhold {stockhold}, SQLite {sqlite}"))
+}
+
+/// Whether a server would take its settings; if not, the others are looked at with the defaults.
+pub(super) fn settings(read: Result<Settings, String>) -> (Settings, Check) {
+    const NAME: &str = "settings";
+    match read {
+        Ok(settings) => {
+            let (listen, ledger) = (settings.server.listen, &settings.ledger.url);
+            let found = format!("listen on {listen}, ledger {ledger}");
+            (settings, Check::ok(NAME, found))
+        }
+        Err(wrong) => {
+            let next = "docs/settings.md has all settings; the checks below are with the defaults";
+            (Settings::default(), Check::bad(NAME, wrong, next))
+        }
+    }
 }
 
 pub(super) fn in_memory() -> Check {
