@@ -195,3 +195,112 @@ impl Sent {
         std::mem::replace(&mut self.seen, taken) != taken
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, body::Body as AxumBody, extract::Request, routing::post};
+    use stockhold::clock::SystemClock;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn serve(router: Router) -> Target {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = Target::new(&listener.local_addr().unwrap().to_string()).unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        target
+    }
+
+    async fn open(target: &Target, body: Pieces, patience_ms: u64) -> Result<Stream, CallError> {
+        let patience = Duration::from_millis(patience_ms);
+        Stream::open(target, "/", Some("text/csv"), body, patience, Arc::new(SystemClock)).await
+    }
+
+    /// A body of which a test decides when each piece comes.
+    fn body() -> (mpsc::Sender<io::Result<Bytes>>, Pieces) {
+        let (pieces, body) = mpsc::channel(1);
+        (pieces, Pieces::of(body))
+    }
+
+    async fn pause(millis: u64) {
+        SystemClock.sleep(Duration::from_millis(millis)).await;
+    }
+
+    /// Answers each piece as it comes.
+    fn echo() -> Router {
+        let echo = async |request: Request| AxumBody::new(request.into_body());
+        Router::new().route("/", post(echo).get(async || "all of it"))
+    }
+
+    #[tokio::test]
+    async fn pieces_are_answered_before_all_are_sent() {
+        let target = serve(echo()).await;
+        let (pieces, body) = body();
+        let sender = tokio::spawn(async move {
+            pieces.send(Ok(Bytes::from_static(b"one"))).await.unwrap();
+            pieces
+        });
+        let mut stream = open(&target, body, 5_000).await.unwrap();
+        assert_eq!(stream.next().await.unwrap().as_deref(), Some(&b"one"[..]));
+        let pieces = sender.await.unwrap();
+        pieces.send(Ok(Bytes::from_static(b"two"))).await.unwrap();
+        assert_eq!(stream.next().await.unwrap().as_deref(), Some(&b"two"[..]));
+        drop(pieces);
+        assert_eq!(stream.next().await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn without_a_body_it_reads() {
+        let target = serve(echo()).await;
+        let (nothing, clock) = (Pieces::default(), Arc::new(SystemClock));
+        let patience = Duration::from_secs(5);
+        let stream = Stream::open(&target, "/", None, nothing, patience, clock).await.unwrap();
+        assert!(stream.is_success());
+        assert_eq!(&stream.reply().await.unwrap().body[..], b"all of it");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_takes_something_now_and_then_is_not_given_up() {
+        let swallow = async |request: Request| {
+            let mut body = request.into_body();
+            while let Some(Ok(_)) = body.frame().await {}
+            "done"
+        };
+        let target = serve(Router::new().route("/", post(swallow))).await;
+        let (pieces, body) = body();
+        tokio::spawn(async move {
+            for _ in 0..8 {
+                pause(150).await;
+                pieces.send(Ok(Bytes::from_static(b"x"))).await.unwrap();
+            }
+        });
+        let stream = open(&target, body, 600).await.unwrap();
+        assert_eq!(&stream.reply().await.unwrap().body[..], b"done", "after twice as long");
+    }
+
+    #[tokio::test]
+    async fn a_silent_server_is_given_up() {
+        let silent = async || pause(60_000).await;
+        let target = serve(Router::new().route("/", post(silent))).await;
+        let (_pieces, body) = body();
+        assert!(matches!(open(&target, body, 100).await, Err(CallError::TimedOut(_))));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_not_taken_for_all_of_it() {
+        let (heard, ended) = tokio::sync::oneshot::channel();
+        let heard = Arc::new(std::sync::Mutex::new(Some(heard)));
+        let listen = async move |request: Request| {
+            let is_whole = request.into_body().collect().await.is_ok();
+            heard.lock().unwrap().take().unwrap().send(is_whole).unwrap();
+        };
+        let target = serve(Router::new().route("/", post(listen))).await;
+        let (pieces, body) = body();
+        tokio::spawn(async move {
+            pieces.send(Ok(Bytes::from_static(b"some"))).await.unwrap();
+            pieces.send(Err(io::Error::other("unreadable"))).await.unwrap();
+        });
+        assert!(matches!(open(&target, body, 5_000).await, Err(CallError::Lost(_))));
+        assert!(!ended.await.unwrap());
+    }
+}
