@@ -48,7 +48,7 @@ use crate::{settings::LogFormat, telemetry};
 
 /// Holds stock for a customer while they pay, and never oversells.
 #[derive(Debug, Parser)]
-#[command(name = "stockhold", version)]
+#[command(name = "stockhold", version, after_help = AFTER_HELP)]
 struct Cli {
     /// What to log, on stderr: warn, info, stockhold=debug, ...
     #[arg(long, env = "RUST_LOG", global = true, value_name = "FILTER")]
@@ -60,6 +60,19 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+const AFTER_HELP: &str = "\
+Examples:
+  A flash sale on a throw-away ledger, and the proof that nothing was sold twice:
+    stockhold demo
+  The service, on this machine only:
+    stockhold serve --ledger sqlite:shop.db
+  Ten mugs, of which a cart takes two:
+    stockhold stock set MUG --on-hand 10
+    stockhold hold place --owner cart-981 --line MUG=2
+
+It ends with 0 if it was done, 1 if not, 2 if the command makes no sense, 3 if there is not enough
+stock, 4 if the hold has expired, 5 if an invariant is broken. `stockhold help COMMAND` says more.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

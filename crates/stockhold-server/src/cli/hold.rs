@@ -48,15 +48,24 @@ enum Verb {
     Confirm(Confirm),
     Release(Release),
     Extend(Extend),
+    /// Confirmed units leave the house.
+    ///
+    /// Without lines, all units that are still open. With lines, only these.
     Ship(OfConfirmed),
+    /// Confirmed units go back to sale.
+    ///
+    /// Without lines, all units that are still open. With lines, only these.
     Cancel(OfConfirmed),
     Revoke(Revoke),
 }
 
 /// Holds units until a deadline.
 ///
-/// All lines are held, or none. If a line cannot be held, all that cannot be are named.
+/// All lines are held, or none. If a line cannot be held, all that cannot be are named, and it ends
+/// with 3. If the answer is lost, the command may be repeated with the same --idempotency-key: it
+/// then shows the same hold.
 #[derive(Debug, Args)]
+#[command(after_help = PLACE_EXAMPLES)]
 struct Place {
     /// Whom it is for, for example a cart.
     #[arg(long)]
@@ -81,6 +90,15 @@ struct Place {
     #[command(flatten)]
     repeat: Repeat,
 }
+
+const PLACE_EXAMPLES: &str = "\
+Examples:
+  One mug for the default time of the server:
+    stockhold hold place --owner cart-981 --line MUG=1
+  The customer changed the basket; the old hold is given back in the same step, or stays:
+    stockhold hold place --owner cart-981 --line MUG=3 --replaces 01927c1e-4a3b-7c5d-8e6f-0123456789ab
+  In a script, safe to be repeated:
+    id=$(stockhold hold place --owner cart-981 --line MUG=1 --idempotency-key cart-981-1 --json | jq -r .id)";
 
 /// Shows a hold as it is now.
 #[derive(Debug, Args)]
@@ -125,7 +143,8 @@ enum State {
 
 /// The customer has paid: the units are theirs.
 ///
-/// Without lines all that was asked for is confirmed. With lines the rest is released.
+/// Without lines all that was asked for is confirmed. With lines the rest is released. If the hold
+/// has expired, it ends with 4.
 #[derive(Debug, Args)]
 struct Confirm {
     /// Which hold.
@@ -175,9 +194,7 @@ struct Extend {
     repeat: Repeat,
 }
 
-/// Confirmed units leave the house (ship), or go back to sale (cancel).
-///
-/// Without lines all units that are still open.
+/// Which of the units that are confirmed.
 #[derive(Debug, Args)]
 struct OfConfirmed {
     /// Which hold.

@@ -26,6 +26,7 @@ use crate::client::{Pieces, Stream};
 
 /// Writes all items in a form that can be imported again.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Export {
     /// How rows are written [default: csv if the output file is called so, else ndjson]
     #[arg(long, value_enum)]
@@ -40,6 +41,13 @@ pub(super) struct Export {
     #[arg(long, value_name = "URL")]
     ledger: Option<LedgerUrl>,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  Everything, as CSV:
+    stockhold stock export -o stock.csv
+  Only what is in a backup, and how much of it there is:
+    stockhold stock export --ledger sqlite:/backup/shop.db | wc -l";
 
 impl Export {
     pub(super) fn run(&self, remote: &Remote) -> Result<(), Fault> {

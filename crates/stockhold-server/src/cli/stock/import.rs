@@ -33,6 +33,7 @@ use crate::client::{CallError, Pieces, Stream};
 /// numbers, and the others are taken all the same; then it ends with 1. To run the same import
 /// again changes nothing.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Import {
     /// The file, or - for stdin.
     file: PathBuf,
@@ -46,6 +47,15 @@ pub(super) struct Import {
     #[arg(long, value_enum)]
     format: Option<Format>,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  The catalogue, whose file begins with: sku,location,on_hand,safety_stock
+    stockhold stock import catalogue.csv
+  Out of another program; the bad rows go into a file:
+    export-products | stockhold stock import - --format csv 2> bad.txt
+  What was counted at the end of the year:
+    stockhold stock import inventory.ndjson --mode count";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Mode {
