@@ -19,6 +19,8 @@ use axum::{
 use stockhold::{Error, Failure, FailureKind, Rejection};
 use tracing::{error, warn};
 
+pub(crate) use self::body::{Confirmed, ItemName, Short};
+
 /// Why a request is not answered with success.
 ///
 /// As a response it is not yet written: [`finish`] does that, because only there the id of the
@@ -64,7 +66,8 @@ macro_rules! problems {
         }
 
         impl Kind {
-            const ALL: &'static [Self] = &[$(Self::$kind),+];
+            /// Every kind.
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$kind),+];
 
             const fn row(self) -> &'static Row {
                 match self {
@@ -157,6 +160,31 @@ problems! {
         "Do not repeat the request. The log of the server says more under the request_id.";
     Unavailable, SERVICE_UNAVAILABLE, "unavailable", "unavailable", "The service is not available",
         "Try again after Retry-After, with the same idempotency key.";
+}
+
+impl Kind {
+    pub(crate) const fn status(self) -> StatusCode {
+        self.row().status
+    }
+
+    /// The stable word for it.
+    pub(crate) const fn code(self) -> &'static str {
+        self.row().code
+    }
+
+    /// Where its page is.
+    pub(crate) const fn path(self) -> &'static str {
+        self.row().path
+    }
+
+    pub(crate) const fn title(self) -> &'static str {
+        self.row().title
+    }
+
+    /// What to do about it.
+    pub(crate) const fn cure(self) -> &'static str {
+        self.row().cure
+    }
 }
 
 impl Problem {

@@ -1,33 +1,157 @@
-//! Which path and method leads where.
+//! Which path and method leads where, and what is answered there.
 
-use axum::{
-    Router,
-    routing::{get, post},
-};
+mod route;
+
+use axum::Router;
 use stockhold::Engine;
 
+pub(crate) use self::route::Route;
 use crate::{
-    health, holds,
+    docs, health, holds, openapi,
     problem::{self, Kind, Problem},
     stock,
+    wire::{
+        AdjustmentBody, ConfirmBody, Consistency, ExtendBody, HealthBody, HoldBody, ItemBody,
+        LocationWord, MaxAge, MovedBody, OpenLinesBody, PlaceBody, PolicyBody, ReleaseBody,
+        RevokeBody,
+    },
 };
 
 /// Everything that can be asked.
 pub(crate) fn router(engine: Engine) -> Router {
-    Router::new()
-        .route("/v1/holds", post(holds::place))
-        .route("/v1/holds/{id}", get(holds::read))
-        .route("/v1/holds/{id}/confirm", post(holds::confirm))
-        .route("/v1/holds/{id}/release", post(holds::release))
-        .route("/v1/holds/{id}/extend", post(holds::extend))
-        .route("/v1/stock/{sku}", get(stock::read).put(stock::set_policy))
-        .route("/v1/stock/{sku}/adjustments", post(stock::adjust))
-        .route("/livez", get(health::live))
-        .route("/readyz", get(health::ready))
-        .route("/problems/{name}", get(problem::page))
-        .fallback(no_route)
-        .method_not_allowed_fallback(method_not_allowed)
-        .with_state(engine)
+    let add = |router: Router<Engine>, route: Route| router.route(route.path, route.handler);
+    let router = all().into_iter().fold(Router::new(), add);
+    router.fallback(no_route).method_not_allowed_fallback(method_not_allowed).with_state(engine)
+}
+
+/// Every route, in the order of the document.
+pub(crate) fn all() -> Vec<Route> {
+    [of_holds(), of_stock(), of_operation()].into_iter().flatten().collect()
+}
+
+/// Why a confirm is refused: the row of the table of states and verbs.
+const NOT_TO_CONFIRM: [Kind; 4] =
+    [Kind::AlreadyConfirmed, Kind::AlreadyReleased, Kind::Revoked, Kind::AlreadyCancelled];
+
+fn of_holds() -> Vec<Route> {
+    vec![
+        Route::post("/v1/holds", holds::place)
+            .does("place", "Holds units until a deadline.")
+            .mind("All of the lines or none of them. The key may be used again after a refusal.")
+            .keyed()
+            .takes::<PlaceBody>()
+            .makes::<HoldBody<'_>>("The hold.")
+            .refuses(&[Kind::TooManyLines, Kind::QuantityTooLarge, Kind::OutOfRange])
+            .refuses(&[Kind::UnknownSku, Kind::InsufficientStock, Kind::HoldEnded])
+            .refuses(&[Kind::NotFound])
+            .refuses(&NOT_TO_CONFIRM),
+        Route::get("/v1/holds/{id}", holds::read)
+            .does("getHold", "A hold as it is now.")
+            .answers::<HoldBody<'_>>(200, "The hold.")
+            .refuses(&[Kind::NotFound]),
+        verb("/v1/holds/{id}/confirm", holds::confirm)
+            .does("confirm", "The customer has paid: held units become allocated.")
+            .may_take::<ConfirmBody>()
+            .refuses(&NOT_TO_CONFIRM)
+            .refuses(&[Kind::HoldExpired, Kind::NotInHold, Kind::MoreThanHeld, Kind::OutOfRange]),
+        verb("/v1/holds/{id}/release", holds::release)
+            .does("release", "Gives all held units back.")
+            .may_take::<ReleaseBody>()
+            .refuses(&[Kind::AlreadyConfirmed]),
+        verb("/v1/holds/{id}/extend", holds::extend)
+            .does("extend", "Moves the deadline to a later time.")
+            .takes::<ExtendBody>()
+            .refuses(&[Kind::HoldExpired, Kind::MaxLifetime])
+            .refuses(&[Kind::AlreadyConfirmed, Kind::AlreadyReleased, Kind::Revoked]),
+        verb("/v1/holds/{id}/ship", holds::ship)
+            .does("ship", "Confirmed units leave the house.")
+            .may_take::<OpenLinesBody>()
+            .refuses(&OF_OPEN_LINES)
+            .refuses(&[Kind::AlreadyCancelled]),
+        verb("/v1/holds/{id}/cancel", holds::cancel)
+            .does("cancel", "Confirmed units go back to sale.")
+            .may_take::<OpenLinesBody>()
+            .refuses(&OF_OPEN_LINES)
+            .refuses(&[Kind::AlreadyShipped]),
+        verb("/v1/holds/{id}/revoke", holds::revoke)
+            .does("revoke", "Takes all held units away, whatever the customer wants.")
+            .takes::<RevokeBody>()
+            .refuses(&[Kind::AlreadyConfirmed]),
+    ]
+}
+
+/// Why units are neither shipped nor cancelled.
+const OF_OPEN_LINES: [Kind; 6] = [
+    Kind::IdempotencyKeyRequired,
+    Kind::NotConfirmed,
+    Kind::NothingOpen,
+    Kind::NotInHold,
+    Kind::MoreThanOpen,
+    Kind::OutOfRange,
+];
+
+/// A verb on a hold, which answers the hold.
+fn verb<T: 'static>(path: &'static str, handler: impl axum::handler::Handler<T, Engine>) -> Route {
+    Route::post(path, handler)
+        .keyed()
+        .answers::<HoldBody<'_>>(200, "The hold as it now is.")
+        .refuses(&[Kind::NotFound])
+}
+
+fn of_stock() -> Vec<Route> {
+    vec![
+        Route::get("/v1/stock/{sku}", stock::read)
+            .does("getStock", "A stock item as it is now.")
+            .query::<LocationWord>("location", LOCATION)
+            .query::<Consistency>("consistency", CONSISTENCY)
+            .query::<MaxAge>("max_age_ms", MAX_AGE)
+            .answers::<ItemBody<'_>>(200, "The item.")
+            .refuses(&[Kind::UnknownSku]),
+        Route::put("/v1/stock/{sku}", stock::set_policy)
+            .does("setPolicy", "Creates an item, or sets how many of it are kept back from sale.")
+            .query::<LocationWord>("location", LOCATION)
+            .takes::<PolicyBody>()
+            .answers::<ItemBody<'_>>(201, "The item was created.")
+            .answers::<ItemBody<'_>>(200, "The item was there.")
+            .refuses(&[Kind::AlreadyExists, Kind::OutOfRange]),
+        Route::post("/v1/stock/{sku}/adjustments", stock::adjust)
+            .does("adjust", "Changes the units on hand.")
+            .mind("One of delta, count and receive. Delta and receive need an idempotency key.")
+            .query::<LocationWord>("location", LOCATION)
+            .keyed()
+            .takes::<AdjustmentBody>()
+            .makes::<MovedBody<'_>>("What moved, and the item as it now is.")
+            .refuses(&[Kind::IdempotencyKeyRequired, Kind::OutOfRange, Kind::UnknownSku])
+            .refuses(&[Kind::WouldGoBelow, Kind::OnHandDiffers]),
+    ]
+}
+
+const LOCATION: &str = "Where the item lies; left out: `default`.";
+const CONSISTENCY: &str = "Whether a copy may answer; left out: strong.";
+const MAX_AGE: &str = "How old a copy may be, in milliseconds.";
+
+fn of_operation() -> Vec<Route> {
+    vec![
+        Route::get("/livez", health::live)
+            .does("live", "Whether the process lives.")
+            .answers::<HealthBody<'_>>(200, "It does."),
+        Route::get("/readyz", health::ready)
+            .does("ready", "Whether requests can be served, and on what that hangs.")
+            .answers::<HealthBody<'_>>(200, "They can.")
+            .refuses(&[Kind::Unavailable]),
+        Route::get("/problems/{name}", problem::page)
+            .does("problem", "What a problem means, and its cure.")
+            .named("The last part of the problem's type.")
+            .says(200, "text/plain", "The page."),
+        Route::get("/openapi.json", openapi::serve)
+            .does("openapi", "This document.")
+            .answers::<openapi::Document>(200, "The document."),
+        Route::get("/docs", docs::page).does("docs", "This document, for people.").says(
+            200,
+            "text/html",
+            "The page.",
+        ),
+    ]
 }
 
 async fn no_route() -> Problem {

@@ -40,6 +40,7 @@ pub use error::{Error, Failure, FailureKind};
 pub use settings::Settings;
 pub use stockhold_core::{
     Basket, Hold, HoldId, HoldState, HoldView, IdempotencyKey, InvalidBasket, InvalidName, ItemKey,
-    Limits, Line, Location, Movement, OnExpired, Owner, Placed, PolicySet, Quantity, Reason,
-    Reference, Rejection, Settled, Shortage, Sku, StockMoved, StockView, Timestamp, Ttl, verify,
+    Limits, Line, Location, Movement, MovementKind, OnExpired, Owner, Placed, PolicySet, Quantity,
+    Reason, Reference, Rejection, Settled, Shortage, Sku, StockMoved, StockView, Timestamp, Ttl,
+    verify,
 };

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use axum::http::Uri;
 use percent_encoding::percent_decode_str;
-use stockhold::Location;
+use stockhold::{Location, Quantity};
 
 use super::word;
 use crate::problem::Problem;
@@ -15,8 +15,8 @@ pub(crate) struct ItemQuery {
     /// Where the item lies.
     pub(crate) location: Option<Location>,
     /// How fresh the answer has to be. Without a cache every answer is from the ledger.
-    consistency: Option<()>,
-    max_age_ms: Option<()>,
+    consistency: Option<Consistency>,
+    max_age_ms: Option<MaxAge>,
 }
 
 impl ItemQuery {
@@ -48,19 +48,32 @@ pub(crate) fn refuse_query(uri: &Uri) -> Result<(), Problem> {
     each_pair(uri, |name, _| Err(unknown(name)))
 }
 
-fn consistency(word: &str) -> Result<(), Problem> {
+/// Whether a copy may answer.
+#[derive(Debug)]
+pub(crate) struct Consistency;
+
+fn consistency(word: &str) -> Result<Consistency, Problem> {
     match word {
-        "strong" | "cached" => Ok(()),
+        "strong" | "cached" => Ok(Consistency),
         _ => Err(Problem::field("consistency", "must be strong or cached")),
     }
 }
 
-fn max_age(text: &str) -> Result<(), Problem> {
-    let is_number = text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u64>().is_ok();
-    if is_number {
-        return Ok(());
-    }
-    Err(Problem::field("max_age_ms", "must be an integer, 0 or more"))
+/// How old a copy may be.
+#[derive(Debug)]
+pub(crate) struct MaxAge;
+
+fn max_age(text: &str) -> Result<MaxAge, Problem> {
+    number("max_age_ms", text, 0, Quantity::MAX.get()).map(|_| MaxAge)
+}
+
+/// An integer within bounds, in digits.
+fn number(name: &'static str, text: &str, least: i64, most: i64) -> Result<i64, Problem> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    let number = text.parse().ok().filter(|n| digits && (least..=most).contains(n));
+    number.ok_or_else(|| {
+        Problem::field(name, format_args!("must be an integer from {least} to {most}"))
+    })
 }
 
 fn set<T>(slot: &mut Option<T>, name: &'static str, value: T) -> Result<(), Problem> {
