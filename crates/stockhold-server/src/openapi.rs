@@ -17,7 +17,7 @@ use crate::{
     answer::Answer,
     extract::NoQuery,
     problem::Kind,
-    routes::{self, Route},
+    routes::{self, Route, header},
     wire::typed,
 };
 
@@ -100,10 +100,14 @@ fn by_status(problems: &[Kind]) -> BTreeMap<u16, Vec<Kind>> {
 fn response(kinds: &[Kind]) -> Response {
     let titles: Vec<_> = kinds.iter().map(|kind| format!("{}.", kind.title())).collect();
     let content = ContentBuilder::new().schema(Some(one_of(kinds))).build();
-    ResponseBuilder::new()
+    let response = ResponseBuilder::new()
         .description(titles.join(" "))
-        .content("application/problem+json", content)
-        .build()
+        .content("application/problem+json", content);
+    match kinds.first().map(|kind| kind.status().as_u16()) {
+        Some(405) => response.header("Allow", header("The methods of the path.")).build(),
+        Some(429 | 503) => response.header("Retry-After", header("In how many seconds.")).build(),
+        _ => response.build(),
+    }
 }
 
 fn one_of(kinds: &[Kind]) -> RefOr<Schema> {

@@ -5,7 +5,8 @@ mod route;
 use axum::Router;
 use stockhold::Engine;
 
-pub(crate) use self::route::Route;
+use self::route::REPLAYED;
+pub(crate) use self::route::{Route, header};
 use crate::{
     docs, health, holds, openapi,
     problem::{self, Kind, Problem},
@@ -40,7 +41,7 @@ fn of_holds() -> Vec<Route> {
             .mind("All of the lines or none of them. The key may be used again after a refusal.")
             .keyed()
             .takes::<PlaceBody>()
-            .makes::<HoldBody<'_>>("The hold.")
+            .makes::<HoldBody<'_>>("The hold.", &[("Location", "Where the hold is.")])
             .refuses(&[Kind::TooManyLines, Kind::QuantityTooLarge, Kind::OutOfRange])
             .refuses(&[Kind::UnknownSku, Kind::InsufficientStock, Kind::HoldEnded])
             .refuses(&[Kind::NotFound])
@@ -94,7 +95,7 @@ const OF_OPEN_LINES: [Kind; 6] = [
 fn verb<T: 'static>(path: &'static str, handler: impl axum::handler::Handler<T, Engine>) -> Route {
     Route::post(path, handler)
         .keyed()
-        .answers::<HoldBody<'_>>(200, "The hold as it now is.")
+        .answers_with::<HoldBody<'_>>(200, "The hold as it now is.", &[REPLAYED])
         .refuses(&[Kind::NotFound])
 }
 
@@ -120,7 +121,7 @@ fn of_stock() -> Vec<Route> {
             .query::<LocationWord>("location", LOCATION)
             .keyed()
             .takes::<AdjustmentBody>()
-            .makes::<MovedBody<'_>>("What moved, and the item as it now is.")
+            .makes::<MovedBody<'_>>("What moved, and the item as it now is.", &[])
             .refuses(&[Kind::IdempotencyKeyRequired, Kind::OutOfRange, Kind::UnknownSku])
             .refuses(&[Kind::WouldGoBelow, Kind::OnHandDiffers]),
     ]

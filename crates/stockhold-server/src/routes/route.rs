@@ -8,7 +8,8 @@ use stockhold::Engine;
 use utoipa::{
     ToSchema,
     openapi::{
-        ContentBuilder, HttpMethod, Ref, RefOr, Required, Response, ResponseBuilder, Schema, Type,
+        ContentBuilder, Header, HeaderBuilder, HttpMethod, Ref, RefOr, Required, Response,
+        ResponseBuilder, Schema, Type,
         path::{OperationBuilder, ParameterBuilder, ParameterIn},
         request_body::RequestBodyBuilder,
     },
@@ -109,16 +110,29 @@ impl Route {
     }
 
     /// Answers JSON.
-    pub(super) fn answers<T: ToSchema>(mut self, status: u16, about: &str) -> Self {
-        let schema = self.refer::<T>();
-        let content = ContentBuilder::new().schema(Some(schema)).build();
+    pub(super) fn answers<T: ToSchema>(self, status: u16, about: &str) -> Self {
+        self.answers_with::<T>(status, about, &[])
+    }
+
+    /// Answers JSON, and says more in headers: their names, and what they say.
+    pub(super) fn answers_with<T: ToSchema>(
+        mut self,
+        status: u16,
+        about: &str,
+        headers: &[(&str, &str)],
+    ) -> Self {
+        let content = ContentBuilder::new().schema(Some(self.refer::<T>())).build();
         let response = ResponseBuilder::new().description(about).content(JSON, content);
+        let response = headers
+            .iter()
+            .fold(response, |response, (name, about)| response.header(*name, header(about)));
         self.response(status, response.build())
     }
 
     /// Answers 201, or 200 to who asks again with the same key.
-    pub(super) fn makes<T: ToSchema>(self, about: &str) -> Self {
-        self.answers::<T>(201, about).answers::<T>(200, AGAIN)
+    pub(super) fn makes<T: ToSchema>(self, about: &str, headers: &[(&str, &str)]) -> Self {
+        let again = "It was done by an earlier request with the same key.";
+        self.answers_with::<T>(201, about, headers).answers_with::<T>(200, again, &[REPLAYED])
     }
 
     /// Answers something that is not JSON.
@@ -166,7 +180,8 @@ impl Route {
 }
 
 pub(crate) const JSON: &str = "application/json";
-const AGAIN: &str = "It was done by an earlier request with the same key.";
+pub(super) const REPLAYED: (&str, &str) =
+    ("Idempotency-Replayed", "`true` if it was done by an earlier request with the same key.");
 
 /// What any route may answer.
 const EVERYWHERE: [Kind; 4] =
@@ -178,6 +193,11 @@ const OF_THE_API: [Kind; 3] = [Kind::NotAcceptable, Kind::Overloaded, Kind::Unav
 /// What any route may answer that takes a body.
 const OF_A_BODY: [Kind; 4] =
     [Kind::InvalidJson, Kind::RequestTimeout, Kind::BodyTooLarge, Kind::UnsupportedMediaType];
+
+/// A header of an answer.
+pub(crate) fn header(about: &str) -> Header {
+    HeaderBuilder::new().schema(Some(typed(Type::String))).description(Some(about)).build()
+}
 
 /// The chapter of the document that a path belongs to.
 fn tag(path: &str) -> &str {
