@@ -19,10 +19,11 @@ use foldhash::fast::RandomState;
 use crate::{
     Action, Command, Digest, Done, Hold, HoldId, HoldState, HoldView, ItemKey, KeyId, KeyRecord,
     Limits, Liveness, Movement, MovementKind, Outcome, Placed, Quantity, Reason, Reference,
-    Rejection, Settled, StockItem, StockMoved, StockView, Timestamp, Transition,
+    Rejection, Settled, StockItem, StockMoved, StockView, Timestamp, Traffic, Transition,
 };
 
 mod due;
+mod list;
 mod place;
 mod settle;
 mod stock;
@@ -57,6 +58,8 @@ pub struct Book {
     last_movement: i64,
     changes: Changes,
     undo: Undo,
+    /// What was moved since the last commit.
+    traffic: Traffic,
     /// Holds that came in hand ended, or ended here, since the last `forget_settled`.
     settled: Vec<HoldId>,
 }
@@ -123,6 +126,7 @@ impl Book {
             last_movement: 0,
             changes: Changes::default(),
             undo: Undo::default(),
+            traffic: Traffic::default(),
             settled: Vec::new(),
         }
     }
@@ -173,6 +177,9 @@ impl Book {
             }
             Action::SetPolicy { item, on_hand, safety_stock } => {
                 self.set_policy(item, *on_hand, *safety_stock, now)
+            }
+            Action::Load { item, on_hand, safety_stock, mode } => {
+                self.load(item, *on_hand, *safety_stock, *mode, now)
             }
         }
     }
@@ -339,9 +346,7 @@ impl Book {
     pub fn stock_view(&self, key: &Arc<ItemKey>, now: Timestamp) -> Result<StockView, Rejection> {
         let slot = self.items.get(key);
         let slot = slot.ok_or_else(|| Rejection::UnknownSku { items: vec![key.clone()] })?;
-        let next_due_at = self.next_deadline_in(&slot.due);
-        let as_of = now.max(slot.item.touched_at);
-        Ok(StockView { item: slot.item.clone(), next_due_at, as_of })
+        Ok(self.view_of_item(slot.item.clone(), now))
     }
 
     /// What has to be written since the last commit, beside [`Book::changed_items`] and
@@ -362,12 +367,19 @@ impl Book {
         !self.undo.items.is_empty() || !self.undo.holds.is_empty() || !self.changes.keys.is_empty()
     }
 
+    /// What was moved since the last commit.
+    #[must_use]
+    pub const fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
     /// The changes were written.
     pub fn commit(&mut self) {
         self.changes.clear();
         self.undo.items.clear();
         self.undo.holds.clear();
         self.undo.liveness = None;
+        self.traffic = Traffic::default();
     }
 
     /// The changes were not written: puts every row back as it was at the last commit.
@@ -395,6 +407,7 @@ impl Book {
             self.liveness = liveness;
         }
         self.changes.clear();
+        self.traffic = Traffic::default();
     }
 
     /// Puts away the holds that have ended, the records of keys and the movements: no deadline
@@ -567,13 +580,13 @@ impl HoldView {
 }
 
 impl Outcome {
-    /// What a key points at. A policy takes none: to set it twice is to set it once.
+    /// What a key points at. Policies and lists take none: to set them twice is to set them once.
     fn done(&self) -> Option<Done> {
         match self {
             Self::Placed(placed) => Some(Done::Hold(placed.hold.hold.id)),
             Self::Settled(settled) => Some(Done::Hold(settled.hold.hold.id)),
             Self::StockMoved(moved) => Some(Done::Movement(moved.movement.id)),
-            Self::PolicySet(_) => None,
+            Self::PolicySet(_) | Self::Loaded(_) => None,
         }
     }
 }

@@ -85,6 +85,15 @@ pub enum OnExpired {
     Rehold,
 }
 
+/// What a list of stock that is loaded says of the items that are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LoadMode {
+    /// That they are there: one with other numbers is refused.
+    Create,
+    /// What somebody counted: the list is right.
+    Count,
+}
+
 /// A request to hold units.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -198,6 +207,17 @@ pub enum Action {
         /// How many to keep back from sale; none: as it is, or 0.
         safety_stock: Option<Quantity>,
     },
+    /// Bring an item to what a list says. To do it twice is to do it once.
+    Load {
+        /// Which item.
+        item: Arc<ItemKey>,
+        /// What is there; 0 or more.
+        on_hand: Quantity,
+        /// How many to keep back from sale; none: as it is, or 0.
+        safety_stock: Option<Quantity>,
+        /// What to do if the item is there.
+        mode: LoadMode,
+    },
 }
 
 /// An action, and the name under which the client may send it again (R11, R19).
@@ -241,6 +261,7 @@ impl Action {
             Self::Adjust { .. } => "adjust",
             Self::Count { .. } => "count",
             Self::SetPolicy { .. } => "set_policy",
+            Self::Load { .. } => "load",
         }
     }
 
@@ -259,7 +280,8 @@ impl Action {
             Self::Receive { .. }
             | Self::Adjust { .. }
             | Self::Count { .. }
-            | Self::SetPolicy { .. } => None,
+            | Self::SetPolicy { .. }
+            | Self::Load { .. } => None,
         }
     }
 
@@ -270,7 +292,8 @@ impl Action {
             Self::Receive { item, .. }
             | Self::Adjust { item, .. }
             | Self::Count { item, .. }
-            | Self::SetPolicy { item, .. } => (None, Some(item)),
+            | Self::SetPolicy { item, .. }
+            | Self::Load { item, .. } => (None, Some(item)),
             Self::Confirm { .. }
             | Self::Release { .. }
             | Self::Extend { .. }
@@ -295,7 +318,8 @@ impl Action {
             | Self::Expire { .. }
             | Self::Revoke { .. }
             | Self::Count { .. }
-            | Self::SetPolicy { .. } => false,
+            | Self::SetPolicy { .. }
+            | Self::Load { .. } => false,
         }
     }
 }

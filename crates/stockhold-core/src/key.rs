@@ -2,7 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{Action, Basket, HoldId, IdempotencyKey, OnExpired, Quantity};
+use crate::{Action, Basket, HoldId, IdempotencyKey, LoadMode, OnExpired, Quantity};
 
 /// A key within the space of its verb: 128 bits of SHA-256, so that a row of the key store has a
 /// fixed size whatever the client sent.
@@ -149,6 +149,12 @@ impl Writer {
                 self.item(item);
                 self.optional(*on_hand, Self::quantity);
                 self.optional(*safety_stock, Self::quantity);
+            }
+            Action::Load { item, on_hand, safety_stock, mode } => {
+                self.item(item);
+                self.quantity(*on_hand);
+                self.optional(*safety_stock, Self::quantity);
+                self.number(u64::from(*mode == LoadMode::Count));
             }
         }
     }

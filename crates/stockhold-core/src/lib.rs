@@ -72,10 +72,11 @@ mod quantity;
 mod rejection;
 mod stock;
 mod time;
+mod traffic;
 pub mod verify;
 
 pub use book::{Book, Changes};
-pub use command::{Action, Basket, Command, InvalidBasket, OnExpired, Place};
+pub use command::{Action, Basket, Command, InvalidBasket, LoadMode, OnExpired, Place};
 pub use hold::{Hold, HoldState, IllegalStep, Line, Moved, Step, Transition};
 pub use id::{
     HoldId, IdempotencyKey, InvalidName, ItemKey, Location, NameFault, Owner, Reason, Reference,
@@ -84,9 +85,11 @@ pub use id::{
 pub use key::{Digest, Done, KeyId, KeyRecord};
 pub use limits::{InvalidLimit, Limits};
 pub use outcome::{
-    HoldView, Movement, MovementKind, Outcome, Placed, PolicySet, Settled, StockMoved, StockView,
+    HoldView, Loaded, Movement, MovementKind, Outcome, Placed, PolicySet, Settled, StockMoved,
+    StockView,
 };
 pub use quantity::{OutOfRange, Quantity};
 pub use rejection::{Rejection, Shortage};
 pub use stock::StockItem;
 pub use time::{Grace, Liveness, Timestamp, Ttl};
+pub use traffic::Traffic;

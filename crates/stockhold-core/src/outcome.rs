@@ -125,6 +125,29 @@ pub struct PolicySet {
     pub created: bool,
 }
 
+/// What became of a row of a list that was loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Loaded {
+    /// The item was not there before.
+    Created,
+    /// The item was there, and has other numbers now.
+    Counted,
+    /// The item was there with just these numbers.
+    Unchanged,
+}
+
+impl Loaded {
+    /// The word that is sent.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Counted => "counted",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
 /// What an accepted command answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -136,4 +159,6 @@ pub enum Outcome {
     StockMoved(Box<StockMoved>),
     /// To a policy; boxed, because it is rare and large.
     PolicySet(Box<PolicySet>),
+    /// To a row of a list.
+    Loaded(Loaded),
 }

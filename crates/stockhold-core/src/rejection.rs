@@ -149,13 +149,15 @@ pub enum Rejection {
         /// Which verb.
         verb: &'static str,
     },
-    /// The item is there with another number of units.
-    #[error("{item} exists with {on_hand} units on hand")]
+    /// The item is there with other numbers.
+    #[error("{item} exists with {on_hand} units on hand and a safety stock of {safety_stock}")]
     AlreadyExists {
         /// Which item.
         item: Arc<ItemKey>,
         /// Units on hand.
         on_hand: Quantity,
+        /// Units kept back from sale.
+        safety_stock: Quantity,
     },
     /// A delta would leave less than it may (R14).
     #[error("{item} would go below {floor}")]

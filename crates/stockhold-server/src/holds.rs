@@ -96,11 +96,10 @@ pub(crate) async fn cancel(
 pub(crate) async fn revoke(
     State(engine): State<Engine>,
     HoldInPath(id): HoldInPath,
-    // The engine does not take it yet; to revoke twice is to revoke once.
-    Key(_): Key,
+    Key(key): Key,
     Json(body): Json<RevokeBody>,
 ) -> Result<Answer, Problem> {
     let asked = Asked::now();
-    let settled = engine.revoke(id, body.reason()).await?;
+    let settled = engine.revoke(id, body.reason(), key).await?;
     Ok(Answer::settled(&settled, asked))
 }

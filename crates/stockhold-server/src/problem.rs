@@ -132,8 +132,8 @@ problems! {
         "All its units are shipped or cancelled already.";
     MaxLifetime, CONFLICT, "max_lifetime", "max-lifetime", "The hold cannot live any longer",
         "Confirm it before its deadline, or place a new hold.";
-    AlreadyExists, CONFLICT, "already_exists", "already-exists", "The item exists with another quantity",
-        "Leave on_hand out, and change it with an adjustment.";
+    AlreadyExists, CONFLICT, "already_exists", "already-exists", "The item exists with other quantities",
+        "Leave on_hand out, and change it with an adjustment; a list of what was counted is loaded with mode=count.";
     WouldGoBelow, CONFLICT, "would_go_below", "would-go-below", "Less would be left than may be",
         "Take fewer units away, or count what is there.";
     OnHandDiffers, CONFLICT, "on_hand_differs", "on-hand-differs", "The item has another number on hand",

@@ -54,6 +54,14 @@ struct Queues {
     closed: bool,
 }
 
+/// Which queue a command waits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sort {
+    Settle,
+    Sweep,
+    Place,
+}
+
 #[derive(Debug)]
 struct Waiting {
     command: Command,
@@ -116,6 +124,20 @@ impl Lane {
         answer.await.unwrap_or_else(|_| Err(closed().into()))
     }
 
+    /// Queues commands of one sort, and waits for their answers. They are applied in their order,
+    /// and share a transaction as far as they fit.
+    pub(crate) async fn submit_all(&self, commands: Vec<Command>) -> Vec<Answer> {
+        let waiting = self.enqueue_all(commands);
+        let mut answers = Vec::with_capacity(waiting.len());
+        for queued in waiting {
+            answers.push(match queued {
+                Ok(answer) => answer.await.unwrap_or_else(|_| Err(closed().into())),
+                Err(failure) => Err(failure.into()),
+            });
+        }
+        answers
+    }
+
     /// Queues the death of a due hold.
     pub(crate) fn expire(&self, id: HoldId, tally: &Arc<Tally>) -> Result<(), Failure> {
         let command = Command::new(Action::Expire { id });
@@ -134,27 +156,27 @@ impl Lane {
         self.shared.ready.notify_one();
     }
 
+    /// Nothing is taken into a batch before all are queued.
+    fn enqueue_all(
+        &self,
+        commands: Vec<Command>,
+    ) -> Vec<Result<oneshot::Receiver<Answer>, Failure>> {
+        let (since, settings) = (self.shared.clock.boot(), &self.shared.settings);
+        let mut queues = self.queues();
+        let push = |command| {
+            let (caller, answer) = oneshot::channel();
+            let reply = Reply::Caller(caller);
+            queues.push(Waiting { command, reply, since }, settings).map(|()| answer)
+        };
+        let waiting = commands.into_iter().map(push).collect();
+        drop(queues);
+        self.shared.ready.notify_one();
+        waiting
+    }
+
     fn enqueue(&self, command: Command, reply: Reply) -> Result<(), Failure> {
         let since = self.shared.clock.boot();
-        let settings = &self.shared.settings;
-        let mut queues = self.queues();
-        if queues.closed {
-            return Err(closed());
-        }
-        let is_place = matches!(command.action, Action::Place(_));
-        if is_place && behind(&queues.places, since) > settings.max_behind {
-            return Err(overloaded(queues.places.len()));
-        }
-        let queue = match command.action {
-            Action::Place(_) => &mut queues.places,
-            Action::Expire { .. } => &mut queues.sweeps,
-            _ => &mut queues.settles,
-        };
-        if queue.len() >= settings.max_waiting {
-            return Err(overloaded(queue.len()));
-        }
-        queue.push_back(Waiting { command, reply, since });
-        drop(queues);
+        self.queues().push(Waiting { command, reply, since }, &self.shared.settings)?;
         self.shared.ready.notify_one();
         Ok(())
     }
@@ -269,7 +291,40 @@ impl Lane {
     }
 }
 
+impl Sort {
+    pub(crate) const fn of(command: &Command) -> Self {
+        match command.action {
+            Action::Place(_) => Self::Place,
+            Action::Expire { .. } => Self::Sweep,
+            _ => Self::Settle,
+        }
+    }
+}
+
 impl Queues {
+    const fn of(&mut self, sort: Sort) -> &mut VecDeque<Waiting> {
+        match sort {
+            Sort::Settle => &mut self.settles,
+            Sort::Sweep => &mut self.sweeps,
+            Sort::Place => &mut self.places,
+        }
+    }
+
+    /// Lets it wait, unless too much waits already. Places alone are shed for their age.
+    fn push(&mut self, waiting: Waiting, settings: &Settings) -> Result<(), Failure> {
+        if self.closed {
+            return Err(closed());
+        }
+        let sort = Sort::of(&waiting.command);
+        let queue = self.of(sort);
+        let is_late = sort == Sort::Place && behind(queue, waiting.since) > settings.max_behind;
+        if is_late || queue.len() >= settings.max_waiting {
+            return Err(overloaded(queue.len()));
+        }
+        queue.push_back(waiting);
+        Ok(())
+    }
+
     /// Takes the next batch: of each sort its share, then of each what still fits.
     fn take(&mut self, settings: &Settings) -> Option<Piece> {
         let beat = std::mem::take(&mut self.beat);
@@ -361,7 +416,7 @@ fn overloaded(waiting: usize) -> Failure {
     Failure::new(FailureKind::Overloaded, format!("{waiting} commands are waiting already"))
 }
 
-fn silent(limit: Duration) -> Failure {
+pub(crate) fn silent(limit: Duration) -> Failure {
     let message = format!("the ledger has not answered for {limit:?}: ask again with the same key");
     Failure::new(FailureKind::Unavailable, message)
 }

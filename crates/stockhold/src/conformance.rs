@@ -43,14 +43,16 @@ use stockhold_core::{Command, HoldState, Limits, Outcome, Rejection, Timestamp};
 use crate::{
     FailureKind,
     clock::{Clock, ManualClock, SystemClock},
-    ledger::{BatchId, Ledger},
+    ledger::{BatchId, HoldQuery, Ledger, MovementQuery, StockQuery},
 };
 
 pub mod ask;
 mod desk;
+mod lists;
 
 pub use crate::conformance_suite as suite;
 pub use desk::Desk;
+pub use lists::*;
 
 /// A home for one ledger under test. Every law gets a new one.
 #[async_trait]
@@ -77,6 +79,11 @@ macro_rules! conformance_suite {
             landed_finds_the_last_batch landed_denies_what_it_never_saw
             reads_see_what_was_answered a_due_hold_shows_as_expired
             an_item_knows_its_next_deadline
+            holds_come_newest_first holds_are_found_by_owner_and_state
+            active_holds_are_found_by_sku
+            items_come_in_the_order_of_their_bytes items_are_found_by_prefix
+            listed_items_know_their_next_deadline
+            movements_come_oldest_first movements_go_on_where_they_ended
             due_finds_the_oldest_first due_knows_the_next_deadline
             a_history_verifies_clean close_lets_another_open
         }
@@ -456,11 +463,16 @@ pub async fn close_lets_another_open(fixture: &dyn Fixture) {
     desk.answers([ask::create("MUG", 1)]).await;
     for _ in 0..5 {
         let closed = Arc::clone(desk.ledger());
+        let active = HoldQuery { state: Some(HoldState::Active), ..HoldQuery::default() };
         desk.reopen().await;
         let failures = [
             closed.landed(BatchId([0; 16])).await.map(drop),
             closed.hold(ask::id(1)).await.map(drop),
             closed.stock(&ask::item("MUG")).await.map(drop),
+            closed.holds(HoldQuery::default()).await.map(drop),
+            closed.holds(active).await.map(drop),
+            closed.items(StockQuery::default()).await.map(drop),
+            closed.movements(MovementQuery::default()).await.map(drop),
             closed.due(1).await.map(drop),
             closed.verify().await.map(drop),
             closed.close().await,

@@ -13,12 +13,17 @@ use std::{
 };
 
 use async_trait::async_trait;
-use stockhold_core::{Command, HoldId, HoldView, ItemKey, Rejection, StockView, verify::Report};
+use stockhold_core::{
+    Command, HoldId, HoldView, ItemKey, Movement, Rejection, StockView, verify::Report,
+};
 use tokio::sync::watch;
 
 use crate::{
     Failure, FailureKind,
-    ledger::{Applied, ApplyError, Batch, BatchId, Due, Ledger},
+    ledger::{
+        Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page,
+        StockQuery,
+    },
 };
 
 /// What happens to one batch.
@@ -189,6 +194,18 @@ impl Ledger for FaultLedger {
 
     async fn stock(&self, key: &ItemKey) -> Result<Option<StockView>, Failure> {
         self.inner.stock(key).await
+    }
+
+    async fn holds(&self, query: HoldQuery) -> Result<Page<HoldView, HoldId>, Failure> {
+        self.inner.holds(query).await
+    }
+
+    async fn items(&self, query: StockQuery) -> Result<Page<StockView, ItemKey>, Failure> {
+        self.inner.items(query).await
+    }
+
+    async fn movements(&self, query: MovementQuery) -> Result<Page<Movement, i64>, Failure> {
+        self.inner.movements(query).await
     }
 
     async fn due(&self, limit: usize) -> Result<Due, Failure> {

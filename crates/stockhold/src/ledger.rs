@@ -12,14 +12,17 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use stockhold_core::{
-    Command, HoldId, HoldView, ItemKey, Outcome, Rejection, StockView, verify::Report,
+    Command, HoldId, HoldView, ItemKey, Movement, Outcome, Rejection, StockView, verify::Report,
 };
 
 use crate::Failure;
 
+mod list;
 pub mod memory;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+
+pub use list::{HoldQuery, MovementQuery, Page, StockQuery};
 
 /// The number of a batch, chosen before it is written, by which it can be found again (R15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -124,6 +127,43 @@ pub trait Ledger: Debug + Send + Sync + 'static {
     /// # Errors
     /// `Unavailable` if the ledger cannot be asked.
     async fn stock(&self, key: &ItemKey) -> Result<Option<StockView>, Failure>;
+
+    /// Holds, newest first: by id, from the highest down.
+    ///
+    /// # Behavior
+    /// - `holds_come_newest_first`: page after page, each hold once.
+    /// - `holds_are_found_by_owner_and_state`: the state as it is now; a due hold is expired.
+    /// - `active_holds_are_found_by_sku`: at any location, and each once.
+    ///
+    /// A hold whose rows are damaged is left out (R16).
+    ///
+    /// # Errors
+    /// `Unavailable` if the ledger cannot be asked.
+    async fn holds(&self, query: HoldQuery) -> Result<Page<HoldView, HoldId>, Failure>;
+
+    /// Stock items, by SKU and location.
+    ///
+    /// # Behavior
+    /// - `items_come_in_the_order_of_their_bytes`: page after page, each item once.
+    /// - `items_are_found_by_prefix`: any prefix, also one that ends a range of UTF-8.
+    /// - `listed_items_know_their_next_deadline`, as for [`Ledger::stock`].
+    ///
+    /// # Errors
+    /// `Unavailable` if the ledger cannot be asked.
+    async fn items(&self, query: StockQuery) -> Result<Page<StockView, ItemKey>, Failure>;
+
+    /// Movements, oldest first. One writer numbers them in the order of their commits, so none
+    /// turns up later behind a number that was read. The page always has a `next`: the last
+    /// number that was looked at, or `after` itself at the end. Whoever asks on from there misses
+    /// nothing.
+    ///
+    /// # Behavior
+    /// - `movements_come_oldest_first`: page after page, each movement once.
+    /// - `movements_go_on_where_they_ended`: a reader at the end finds what comes next.
+    ///
+    /// # Errors
+    /// `Unavailable` if the ledger cannot be asked.
+    async fn movements(&self, query: MovementQuery) -> Result<Page<Movement, i64>, Failure>;
 
     /// Up to `limit` holds that are due.
     ///

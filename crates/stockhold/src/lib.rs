@@ -35,12 +35,14 @@ pub mod ledger;
 mod settings;
 mod sweeper;
 
-pub use engine::{Adjustment, ConfirmRequest, Engine, EngineBuilder, PlaceRequest};
+pub use engine::{
+    Adjustment, ConfirmRequest, Engine, EngineBuilder, Load, Operation, PlaceRequest,
+};
 pub use error::{Error, Failure, FailureKind};
 pub use settings::Settings;
 pub use stockhold_core::{
     Basket, Hold, HoldId, HoldState, HoldView, IdempotencyKey, InvalidBasket, InvalidName, ItemKey,
-    Limits, Line, Location, Movement, MovementKind, OnExpired, Owner, Placed, PolicySet, Quantity,
-    Reason, Reference, Rejection, Settled, Shortage, Sku, StockMoved, StockView, Timestamp, Ttl,
-    verify,
+    Limits, Line, LoadMode, Loaded, Location, Movement, MovementKind, OnExpired, Outcome, Owner,
+    Placed, PolicySet, Quantity, Reason, Reference, Rejection, Settled, Shortage, Sku, StockMoved,
+    StockView, Timestamp, Ttl, verify,
 };

@@ -10,6 +10,12 @@ impl Book {
         self.due_in(&self.due, now).take(limit).collect()
     }
 
+    /// How many holds are active, due or not.
+    #[must_use]
+    pub fn active_holds(&self) -> usize {
+        self.due.len()
+    }
+
     /// When the next active hold dies, graces included.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {

@@ -139,6 +139,7 @@ impl Book {
             let mut item = self.item(item).cloned().ok_or_else(unknown)?;
             item.held = item.held.checked_add(units)?;
             self.write_item(super::touched(item, now)?);
+            self.traffic.placed(units);
         }
         let max_deadline = now.after(self.limits.max_lifetime);
         let hold = Arc::new(Hold {

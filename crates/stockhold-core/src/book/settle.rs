@@ -191,7 +191,9 @@ impl Book {
     pub(super) fn touch(&mut self, id: HoldId, now: Timestamp) -> Result<Arc<Hold>, Rejection> {
         let hold = self.holds.get(&id).cloned().ok_or(Rejection::NotFound { id })?;
         if hold.state == HoldState::Active && self.liveness.is_due(hold.deadline, now) {
-            return self.step(&hold, Step::Expire, now);
+            let dead = self.step(&hold, Step::Expire, now)?;
+            self.traffic.expired(now.since(self.liveness.effective(hold.deadline)));
+            return Ok(dead);
         }
         Ok(hold)
     }
@@ -236,6 +238,9 @@ impl Book {
                 let note = Note { reason: None, reference: reference.as_ref() };
                 self.move_units(item, MovementKind::Ship, gone, note, now)?;
             }
+        }
+        for (old, new) in hold.lines.iter().zip(&after.lines) {
+            self.traffic.stepped(step, old, new);
         }
         self.changes.transitions.push((hold.id, transition));
         self.write_hold(&after);

@@ -1,11 +1,11 @@
-//! The verbs on stock: receive, adjust, count, and the policy of an item.
+//! The verbs on stock: receive, adjust, count, the policy of an item, and lists of items.
 
 use std::sync::Arc;
 
 use super::{Book, Note, touched};
 use crate::{
-    ItemKey, MovementKind, Outcome, PolicySet, Quantity, Reason, Reference, Rejection, StockItem,
-    StockMoved, Timestamp,
+    ItemKey, LoadMode, Loaded, MovementKind, Outcome, PolicySet, Quantity, Reason, Reference,
+    Rejection, StockItem, StockMoved, Timestamp,
 };
 
 impl Book {
@@ -77,11 +77,7 @@ impl Book {
         safety_stock: Option<Quantity>,
         now: Timestamp,
     ) -> Result<Outcome, Rejection> {
-        for (field, units) in [("on_hand", on_hand), ("safety_stock", safety_stock)] {
-            if units.is_some_and(Quantity::is_negative) {
-                return Err(Rejection::QuantityTooSmall { field, min: Quantity::ZERO });
-            }
-        }
+        not_negative(on_hand, safety_stock)?;
         let present = self.item(key).cloned();
         let created = present.is_none();
         match present {
@@ -90,6 +86,51 @@ impl Book {
         }
         let item = self.stock_view(key, now)?;
         Ok(Outcome::PolicySet(Box::new(PolicySet { item, created })))
+    }
+
+    /// A row of a list. An item that is not there is created. One that is there is as the list
+    /// says, or is refused; or, if somebody counted, is brought to it, which is a fact as any
+    /// count is (R14).
+    pub(super) fn load(
+        &mut self,
+        key: &Arc<ItemKey>,
+        on_hand: Quantity,
+        safety_stock: Option<Quantity>,
+        mode: LoadMode,
+        now: Timestamp,
+    ) -> Result<Outcome, Rejection> {
+        not_negative(Some(on_hand), safety_stock)?;
+        let Some(item) = self.item(key).cloned() else {
+            self.create(key, Some(on_hand), safety_stock, now)?;
+            return Ok(Outcome::Loaded(Loaded::Created));
+        };
+        let safety_stock = safety_stock.unwrap_or(item.safety_stock);
+        if (on_hand, safety_stock) == (item.on_hand, item.safety_stock) {
+            return Ok(Outcome::Loaded(Loaded::Unchanged));
+        }
+        match mode {
+            LoadMode::Create => Err(already_exists(item)),
+            LoadMode::Count => {
+                self.bring_to(StockItem { safety_stock, ..item }, on_hand, now)?;
+                Ok(Outcome::Loaded(Loaded::Counted))
+            }
+        }
+    }
+
+    /// Writes a movement only if units on hand change.
+    fn bring_to(
+        &mut self,
+        item: StockItem,
+        on_hand: Quantity,
+        now: Timestamp,
+    ) -> Result<(), Rejection> {
+        let delta = on_hand.checked_sub(item.on_hand)?;
+        if delta.is_zero() {
+            self.write_item(touched(item, now)?);
+        } else {
+            self.move_units(item, MovementKind::Count, delta, Note::default(), now)?;
+        }
+        Ok(())
     }
 
     fn create(
@@ -118,7 +159,7 @@ impl Book {
         now: Timestamp,
     ) -> Result<(), Rejection> {
         if on_hand.is_some_and(|asked| asked != item.on_hand) {
-            return Err(Rejection::AlreadyExists { item: item.key, on_hand: item.on_hand });
+            return Err(already_exists(item));
         }
         if let Some(safety_stock) = safety_stock.filter(|asked| *asked != item.safety_stock) {
             item.safety_stock = safety_stock;
@@ -144,4 +185,20 @@ impl Book {
         let item = self.stock_view(&movement.item, now)?;
         Ok(Outcome::StockMoved(Box::new(StockMoved { movement, item, replayed: false })))
     }
+}
+
+fn not_negative(
+    on_hand: Option<Quantity>,
+    safety_stock: Option<Quantity>,
+) -> Result<(), Rejection> {
+    let fields = [("on_hand", on_hand), ("safety_stock", safety_stock)];
+    match fields.into_iter().find(|(_, units)| units.is_some_and(Quantity::is_negative)) {
+        Some((field, _)) => Err(Rejection::QuantityTooSmall { field, min: Quantity::ZERO }),
+        None => Ok(()),
+    }
+}
+
+fn already_exists(item: StockItem) -> Rejection {
+    let StockItem { key, on_hand, safety_stock, .. } = item;
+    Rejection::AlreadyExists { item: key, on_hand, safety_stock }
 }

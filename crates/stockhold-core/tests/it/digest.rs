@@ -4,8 +4,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use proptest::prelude::*;
 use stockhold_core::{
-    Action, Basket, Digest, HoldId, ItemKey, Location, OnExpired, Place, Quantity, Reason,
-    Reference, Sku, Ttl,
+    Action, Basket, Digest, HoldId, ItemKey, LoadMode, Location, OnExpired, Place, Quantity,
+    Reason, Reference, Sku, Ttl,
 };
 
 use crate::history::actions;
@@ -128,6 +128,12 @@ fn stock_verbs() -> Vec<Action> {
         on_hand: on_hand.map(units),
         safety_stock: safety.map(units),
     };
+    let load = |sku, on_hand, safety: Option<i64>, mode| Action::Load {
+        item: item(sku, "here"),
+        on_hand: units(on_hand),
+        safety_stock: safety.map(units),
+        mode,
+    };
     let changed = [("MUG", 1, "a", None), ("TEE", 1, "a", None), ("MUG", 2, "a", None)];
     let changed = changed.into_iter().chain([("MUG", 1, "b", None), ("MUG", 1, "a", Some(0))]);
     let mut all: Vec<_> = changed
@@ -143,6 +149,11 @@ fn stock_verbs() -> Vec<Action> {
         policy("MUG", Some(0), None),
         policy("MUG", None, Some(0)),
         policy("MUG", None, Some(1)),
+        load("MUG", 0, None, LoadMode::Create),
+        load("TEE", 0, None, LoadMode::Create),
+        load("MUG", 1, None, LoadMode::Create),
+        load("MUG", 0, Some(0), LoadMode::Create),
+        load("MUG", 0, None, LoadMode::Count),
     ]);
     all
 }

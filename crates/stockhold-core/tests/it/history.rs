@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use proptest::{collection::vec, option, prelude::*};
 use stockhold_core::{
     Action, Basket, Book, Command, Digest, HoldId, HoldState, HoldView, IdempotencyKey, ItemKey,
-    Limits, OnExpired, Outcome, Place, Quantity, Reason, Rejection, Sku, Timestamp, Ttl,
+    Limits, LoadMode, OnExpired, Outcome, Place, Quantity, Reason, Rejection, Sku, Timestamp, Ttl,
 };
 
 use crate::{
@@ -64,6 +64,7 @@ enum Verb {
     Adjust { item: u8, delta: i64, floor: Option<i64> },
     Count { item: u8, count: i64, expected: Option<i64> },
     Policy { item: u8, on_hand: Option<i64>, safety: Option<i64> },
+    Load { item: u8, on_hand: i64, safety: Option<i64>, mode: LoadMode },
 }
 
 /// `2^53 - 1`.
@@ -166,7 +167,14 @@ fn on_stock() -> impl Strategy<Value = Verb> {
         2 => (item(), maybe(), maybe()).prop_map(|(item, on_hand, safety)| {
             Verb::Policy { item, on_hand, safety }
         }),
+        2 => (item(), stock_units(), maybe(), mode()).prop_map(|(item, on_hand, safety, mode)| {
+            Verb::Load { item, on_hand, safety, mode }
+        }),
     ]
+}
+
+fn mode() -> impl Strategy<Value = LoadMode> {
+    prop_oneof![Just(LoadMode::Create), Just(LoadMode::Count)]
 }
 
 /// What a key has done: one thing, for one request.
@@ -423,7 +431,7 @@ fn judge_key(
         (Some((known, deed)), Some(done)) => *known == digest && done == (*deed, true),
         (Some((known, _)), None) => {
             *known != digest && matches!(answer, Err(Rejection::IdempotencyKeyReused))
-                || matches!(answer, Ok(Outcome::PolicySet(_)))
+                || matches!(answer, Ok(Outcome::PolicySet(_) | Outcome::Loaded(_)))
         }
     };
     is_right.then_some(()).ok_or_else(|| format!("R11, R19: {answer:?} under {key}"))
@@ -461,6 +469,12 @@ fn stock_action(verb: &Verb, reason: Reason) -> Option<Action> {
             item: key(*item)?,
             on_hand: on_hand.and_then(|units| units_of(units).ok()),
             safety_stock: safety.and_then(|units| units_of(units).ok()),
+        },
+        Verb::Load { item, on_hand, safety, mode } => Action::Load {
+            item: key(*item)?,
+            on_hand: units_of(*on_hand).ok()?,
+            safety_stock: safety.and_then(|units| units_of(units).ok()),
+            mode: *mode,
         },
         _ => return None,
     })

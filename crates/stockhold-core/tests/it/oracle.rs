@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use stockhold_core::{
     Action, Book, Changes, Command, Hold, HoldId, HoldState, HoldView, ItemKey, Limits, Liveness,
-    OnExpired, Outcome, Place, Rejection, Shortage, Step, StockItem, Timestamp,
+    LoadMode, Loaded, OnExpired, Outcome, Place, Quantity, Rejection, Shortage, Step, StockItem,
+    Timestamp,
 };
 
 use crate::{ledger::Answer, rows::Fault};
@@ -67,6 +68,9 @@ impl Before {
                 let moment = self.moment(&command.action);
                 let asked = moment.after(limits.clamp(Some(*ttl)));
                 self.never_shorter(*id, asked, &settled.hold)?;
+            }
+            (Action::Load { item, on_hand, safety_stock, mode }, answer) => {
+                self.a_list_is_kept(item, *on_hand, *safety_stock, *mode, answer, after)?;
             }
             _ => {}
         }
@@ -170,6 +174,38 @@ impl Before {
             return Err(format!("there was enough to hold {id} again"));
         }
         Ok(())
+    }
+
+    /// After a row was accepted the item is as it says, and the answer says what was done; only a
+    /// count changes an item that is there.
+    fn a_list_is_kept(
+        &self,
+        item: &ItemKey,
+        on_hand: Quantity,
+        safety_stock: Option<Quantity>,
+        mode: LoadMode,
+        answer: &Answer,
+        after: &Book,
+    ) -> Result<(), Fault> {
+        let (old, new) = (self.items.get(item), after.item(item));
+        let numbers = |item: &StockItem| (item.on_hand, item.safety_stock);
+        let listed =
+            (on_hand, safety_stock.or_else(|| old.map(|old| old.safety_stock)).unwrap_or_default());
+        let is_right = match (answer, old) {
+            (Ok(Outcome::Loaded(Loaded::Created)), old) => old.is_none(),
+            (Ok(Outcome::Loaded(Loaded::Unchanged)), Some(old)) => Some(old) == new,
+            (Ok(Outcome::Loaded(Loaded::Counted)), Some(old)) => {
+                mode == LoadMode::Count && numbers(old) != listed
+            }
+            (Err(Rejection::AlreadyExists { .. }), Some(old)) => {
+                mode == LoadMode::Create && numbers(old) != listed
+            }
+            (Err(Rejection::QuantityTooSmall { .. } | Rejection::OutOfRange), _) => true,
+            _ => false,
+        };
+        let is_as_listed = answer.is_err() || new.map(numbers) == Some(listed);
+        let fault = || format!("{item} was {old:?} and is {new:?}: {answer:?}");
+        (is_right && is_as_listed).then_some(()).ok_or_else(fault)
     }
 
     /// R9.

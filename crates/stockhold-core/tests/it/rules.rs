@@ -478,6 +478,42 @@ fn r14_safety_stock_is_not_sold() {
 }
 
 #[test]
+fn r14_a_list_creates_what_is_not_there_and_finds_what_is() {
+    check(
+        "load MUG 10 safety=2                      -> ok created
+         stock? MUG on_hand=10 safety_stock=2 available=8
+         load MUG 10 safety=2                      -> ok unchanged
+         load MUG 10                               -> ok unchanged
+         load MUG 11                               -> already_exists MUG on_hand=10 safety_stock=2
+         load MUG 10 safety=3                      -> already_exists MUG on_hand=10 safety_stock=2
+         load TEE 0                                -> ok created
+         load TEE 0 count                          -> ok unchanged
+         load CUP -1                               -> quantity_too_small
+         load CUP 1 safety=-1 count                -> quantity_too_small
+         stock? CUP                                -> unknown_sku CUP
+         moves? MUG create+10
+         moves? TEE",
+    );
+}
+
+#[test]
+fn r14_a_list_of_what_was_counted_is_a_fact() {
+    check(
+        "load MUG 10 count                         -> ok created
+         place X MUG:6
+         load MUG 4 count                          -> ok counted
+         stock? MUG on_hand=4 held=6 available=-2
+         load MUG 4 count                          -> ok unchanged
+         load MUG 4 safety=1 count                 -> ok counted
+         load MUG 4 count                          -> ok unchanged
+         stock? MUG on_hand=4 safety_stock=1
+         load MUG 7 safety=0 count                 -> ok counted
+         stock? MUG on_hand=7 held=6 safety_stock=0 available=1
+         moves? MUG create+10,count-6,count+3",
+    );
+}
+
+#[test]
 fn r15_nothing_of_a_batch_that_was_not_written_remains() {
     // Every line of every scenario is rolled back once; this is the shortest of them all.
     check(

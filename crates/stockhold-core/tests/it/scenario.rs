@@ -13,6 +13,7 @@
 //! | line | what it does |
 //! |---|---|
 //! | `stock ITEM N`, `policy ITEM [on_hand=N] [safety=N]` | create an item, or set how it is sold |
+//! | `load ITEM N [safety=N] [count]` | a row of a list; `count`: somebody counted |
 //! | `receive ITEM N`, `adjust ITEM N [min_available=N]`, `count ITEM N [if_on_hand=N]` | move stock |
 //! | `place NAME LINES [ttl= owner= replaces= ref=]` | the owner is the name unless it is said |
 //! | `confirm NAME [LINES] [rehold] [ref=]`, `release NAME`, `extend NAME ttl=`, `revoke NAME`, `ship NAME [LINES]`, `cancel NAME [LINES]`, `expire NAME` | the verbs on a hold; `?` is a hold that nobody placed |

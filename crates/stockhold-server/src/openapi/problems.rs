@@ -69,7 +69,7 @@ fn numbers(kind: Kind, all: Members) -> Members {
             .must("confirmed", list::<Confirmed<'_>>()),
         Kind::NotConfirmed => all.id().must("state", refer::<State>()),
         Kind::MaxLifetime => all.id().must("max_expires_at", refer::<Rfc3339>()),
-        Kind::AlreadyExists => all.item().units("on_hand"),
+        Kind::AlreadyExists => all.item().units("on_hand").units("safety_stock"),
         Kind::WouldGoBelow => all.item().units("left").units("floor"),
         Kind::OnHandDiffers => all.item().units("expected").units("on_hand"),
         Kind::HoldEnded => all.must("hold", refer::<HoldBody<'_>>()),

@@ -93,8 +93,8 @@ fn write_rejection<M: SerializeMap>(map: &mut M, rejection: &Rejection) -> Resul
         Rejection::MoreThanOpen { item, requested, open } => {
             write_numbers(map, item, [("requested", requested), ("open", open)])
         }
-        Rejection::AlreadyExists { item, on_hand } => {
-            write_numbers(map, item, [("on_hand", on_hand)])
+        Rejection::AlreadyExists { item, on_hand, safety_stock } => {
+            write_numbers(map, item, [("on_hand", on_hand), ("safety_stock", safety_stock)])
         }
         Rejection::WouldGoBelow { item, left, floor } => {
             write_numbers(map, item, [("left", left), ("floor", floor)])

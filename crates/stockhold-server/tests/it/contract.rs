@@ -83,7 +83,7 @@ impl Contract {
     fn fits_object(&self, schema: &Value, value: &Value) -> Result<(), String> {
         let required = schema["required"].as_array().into_iter().flatten();
         for name in required.map(|name| name.as_str().unwrap()) {
-            value.get(name).ok_or(format!("{name} is missing"))?;
+            value.get(name).ok_or_else(|| format!("{name} is missing"))?;
         }
         for (name, member) in value.as_object().unwrap() {
             match schema["properties"].get(name) {
@@ -100,7 +100,8 @@ impl Contract {
 
 /// Whether a path has the form of a template; a name in braces stands for one part, not empty.
 fn matches(template: &str, path: &str) -> bool {
-    let fits = |(want, have): (&str, &str)| want == have || want.starts_with('{') && have != "";
+    let fits =
+        |(want, have): (&str, &str)| want == have || want.starts_with('{') && !have.is_empty();
     let parts = template.split('/').zip(path.split('/'));
     template.split('/').count() == path.split('/').count() && parts.into_iter().all(fits)
 }

@@ -28,6 +28,14 @@ pub fn id(n: u64) -> HoldId {
     HoldId::from_bytes(bytes)
 }
 
+/// The number of the hold with this id.
+#[must_use]
+pub fn number(id: HoldId) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&id.to_bytes()[8..]);
+    u64::from_be_bytes(bytes)
+}
+
 /// Units of SKUs.
 #[must_use]
 pub fn basket(lines: &[(&str, i64)]) -> Basket {

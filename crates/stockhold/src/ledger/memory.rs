@@ -3,17 +3,21 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
 use stockhold_core::{
-    Book, HoldId, HoldView, ItemKey, Limits, Liveness, Moved, Movement, StockView, Timestamp,
-    Transition,
+    Book, HoldId, HoldState, HoldView, ItemKey, Limits, Liveness, Moved, Movement, StockItem,
+    StockView, Timestamp, Transition,
     verify::{HoldRow, ItemRow, LineRow, MovementRow, Report, TransitionRow, Verifier},
 };
 
-use super::{Applied, ApplyError, Batch, BatchId, Due, Ledger};
+use super::{
+    Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page, StockQuery,
+    list::{Scan, active_page},
+};
 use crate::{
     Failure, FailureKind,
     clock::{Clock, LedgerClock},
@@ -80,6 +84,18 @@ impl Ledger for MemoryLedger {
         Ok(self.open()?.book.stock_view(&key, self.clock.now()).ok())
     }
 
+    async fn holds(&self, query: HoldQuery) -> Result<Page<HoldView, HoldId>, Failure> {
+        Ok(self.open()?.holds(&query, self.clock.now()))
+    }
+
+    async fn items(&self, query: StockQuery) -> Result<Page<StockView, ItemKey>, Failure> {
+        Ok(self.open()?.items(&query, self.clock.now()))
+    }
+
+    async fn movements(&self, query: MovementQuery) -> Result<Page<Movement, i64>, Failure> {
+        Ok(self.open()?.movements(&query))
+    }
+
     async fn due(&self, limit: usize) -> Result<Due, Failure> {
         let (state, now) = (self.open()?, self.clock.now());
         let next_due = state.book.next_deadline().map(|at| at.since(now));
@@ -106,6 +122,36 @@ impl State {
         }
         self.movements.extend(self.book.changes().movements.iter().cloned());
         self.book.commit();
+    }
+
+    fn holds(&self, query: &HoldQuery, now: Timestamp) -> Page<HoldView, HoldId> {
+        if query.state == Some(HoldState::Active) {
+            return active_page(&self.book, query, now);
+        }
+        let is_before = |id: &HoldId| query.before.is_none_or(|before| *id < before);
+        let mut ids: Vec<_> = self.book.holds().map(|hold| hold.id).filter(is_before).collect();
+        ids.sort_unstable_by(|a, b| b.cmp(a));
+        let view = |id| self.book.hold_view(id, now).filter(|view| query.admits(view));
+        scan(ids.into_iter().map(|id| (id, view(id))), query.limit).page()
+    }
+
+    fn items(&self, query: &StockQuery, now: Timestamp) -> Page<StockView, ItemKey> {
+        let place = |key: &ItemKey| (key.sku.as_str(), key.location.as_str()) > query.begin();
+        let is_asked_for =
+            |key: &ItemKey| place(key) && key.sku.as_str().starts_with(&query.prefix);
+        let items = self.book.items().filter(|item| is_asked_for(&item.key));
+        let mut items: Vec<_> = items.collect();
+        items.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        let view = |item: &StockItem| self.book.view_of_item(item.clone(), now);
+        let views = items.into_iter().map(|item| ((*item.key).clone(), Some(view(item))));
+        scan(views, query.limit).page()
+    }
+
+    fn movements(&self, query: &MovementQuery) -> Page<Movement, i64> {
+        let later = self.movements.iter().filter(|movement| movement.id > query.after);
+        let admitted = |movement: &&Movement| query.admits(&movement.item.sku);
+        let rows = later.map(|movement| (movement.id, Some(movement).filter(admitted).cloned()));
+        scan(rows, query.limit).page_after(query.after)
     }
 
     fn verify(&self) -> Report {
@@ -149,6 +195,12 @@ impl State {
         }
         verifier.finish(self.book.liveness().swept_to().as_millis())
     }
+}
+
+/// Nothing is out of reach in memory: every row is looked at.
+fn scan<T, C>(rows: impl Iterator<Item = (C, Option<T>)>, limit: usize) -> Scan<T, C> {
+    let Ok(scan) = Scan::of(rows.map(Ok::<_, Infallible>), limit, usize::MAX);
+    scan
 }
 
 fn transition_row(transition: &Transition) -> TransitionRow {

@@ -15,16 +15,21 @@ use std::{
 use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
-use stockhold_core::{HoldId, HoldView, ItemKey, Limits, StockView, Timestamp, verify::Report};
+use stockhold_core::{
+    HoldId, HoldState, HoldView, ItemKey, Limits, Movement, StockView, verify::Report,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use self::{
     checkpoint::Checkpointer,
     failure::During,
     readers::Readers,
+    views::Viewer,
     writer::{Job, Writer},
 };
-use super::{Applied, ApplyError, Batch, BatchId, Due, Ledger};
+use super::{
+    Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page, StockQuery,
+};
 use crate::{
     Failure, FailureKind,
     clock::{Clock, LedgerClock, SystemClock},
@@ -36,6 +41,7 @@ mod failure;
 mod keys;
 mod readers;
 mod rows;
+mod views;
 mod writer;
 
 /// How long to wait for another program that has the file locked for a moment.
@@ -159,7 +165,7 @@ impl Ledger for SqliteLedger {
 
     async fn hold(&self, id: HoldId) -> Result<Option<HoldView>, Failure> {
         let now = self.clock.now();
-        let found = self.readers.read(move |conn| read_hold(conn, id, now)).await?;
+        let found = self.readers.read(move |conn| Viewer::new(conn, now)?.hold(id)).await?;
         let damaged =
             |what| Failure::new(FailureKind::Internal, "the hold is damaged").caused_by(what);
         found.transpose().map_err(|rows::Damaged(what)| damaged(what))
@@ -167,6 +173,22 @@ impl Ledger for SqliteLedger {
 
     async fn stock(&self, key: &ItemKey) -> Result<Option<StockView>, Failure> {
         self.ask(|answer| Job::Stock(key.clone(), answer)).await?
+    }
+
+    async fn holds(&self, query: HoldQuery) -> Result<Page<HoldView, HoldId>, Failure> {
+        if query.state == Some(HoldState::Active) {
+            return self.ask(|answer| Job::Active(query, answer)).await?;
+        }
+        let now = self.clock.now();
+        self.readers.read(move |conn| Viewer::new(conn, now)?.holds(&query)).await
+    }
+
+    async fn items(&self, query: StockQuery) -> Result<Page<StockView, ItemKey>, Failure> {
+        self.ask(|answer| Job::Items(query, answer)).await?
+    }
+
+    async fn movements(&self, query: MovementQuery) -> Result<Page<Movement, i64>, Failure> {
+        self.readers.read(move |conn| views::movements(conn, &query)).await
     }
 
     async fn due(&self, limit: usize) -> Result<Due, Failure> {
@@ -181,32 +203,6 @@ impl Ledger for SqliteLedger {
         self.readers.close();
         self.ask(Job::Close).await?
     }
-}
-
-fn read_hold(
-    conn: &Connection,
-    id: HoldId,
-    now: Timestamp,
-) -> rusqlite::Result<Option<Result<HoldView, rows::Damaged>>> {
-    let mut latest = now;
-    let read = format!("SELECT {} FROM stock WHERE item = ?1", rows::STOCK_COLUMNS);
-    let mut name_of = |number| {
-        let mut read = conn.prepare_cached(&read)?;
-        let Some(row) = read.query([number])?.next()?.map(rows::stock_item) else {
-            return rows::missing_item(number);
-        };
-        let (_, item) = row?;
-        latest = latest.max(item.touched_at);
-        Ok(item.key)
-    };
-    let found = rows::hold(conn, id, &mut name_of)?;
-    let liveness = rows::liveness(conn)?;
-    Ok(found.map(|hold| {
-        hold.map(|hold| {
-            let now = latest.max(hold.created_at);
-            HoldView::at(now, Arc::new(hold), liveness)
-        })
-    }))
 }
 
 /// The OS frees the lock when the process ends, however it ends.

@@ -6,7 +6,7 @@ use stockhold::{
     Adjustment, Engine, FailureKind, HoldId, Limits, Reason, Settings,
     clock::SystemClock,
     conformance::ask::{item, units},
-    ledger::memory::MemoryLedger,
+    ledger::{HoldQuery, MovementQuery, StockQuery, memory::MemoryLedger},
 };
 
 use crate::{
@@ -72,15 +72,19 @@ async fn after_close_every_verb_says_closed(kind: Kind) {
         word(&shop.confirm(id).await),
         word(&shop.release(id).await),
         word(&shop.extend(id, 1_000).await),
-        word(&engine.revoke(id, reason).await),
+        word(&engine.revoke(id, reason, None).await),
         word(&engine.ship(id, None, None).await),
         word(&engine.cancel(id, None, None).await),
         word(&engine.adjust(&mug, receive, Some(key("k"))).await),
         word(&engine.set_policy(&mug, None, None).await),
         word(&engine.hold(id).await),
         word(&engine.stock(&mug).await),
+        word(&engine.holds(HoldQuery::default()).await),
+        word(&engine.items(StockQuery::default()).await),
+        word(&engine.movements(MovementQuery::default()).await),
     ];
-    assert_eq!(words, ["closed"; 11]);
+    assert_eq!(words, ["closed"; 14]);
+    assert_eq!(engine.ping().await.expect_err("it fails").kind, FailureKind::Closed);
     assert_eq!(engine.verify().await.expect_err("it fails").kind, FailureKind::Closed);
 }
 

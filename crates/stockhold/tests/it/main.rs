@@ -8,6 +8,8 @@ mod differential;
 mod engine;
 mod expiring;
 mod laws;
+mod lists;
+mod many;
 mod overload;
 mod repeating;
 mod selling;

@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use stockhold_core::{
     Action, Book, Command, Hold, HoldId, HoldView, IdempotencyKey, InvalidName, ItemKey, Limits,
-    MovementKind, OnExpired, Outcome, Place, Quantity, Reason, Rejection, Shortage, Timestamp, Ttl,
+    LoadMode, MovementKind, OnExpired, Outcome, Place, Quantity, Reason, Rejection, Shortage,
+    Timestamp, Ttl,
 };
 
 use super::{
@@ -93,7 +94,7 @@ impl Stage {
         let fresh = HoldId::from_bytes(self.fresh_id());
         let action = match verb {
             "place" => self.place(fresh, name, &mut words)?,
-            "stock" | "policy" | "receive" | "adjust" | "count" => {
+            "stock" | "policy" | "load" | "receive" | "adjust" | "count" => {
                 stock_action(verb, Arc::new(parse::item(name)?), &mut words)?
             }
             _ => hold_action(verb, self.id_of(name, fresh)?, &mut words)?,
@@ -189,6 +190,7 @@ impl Stage {
                 facts.say(format!("on_hand={}", moved.movement.on_hand_after));
             }
             Outcome::PolicySet(set) => say_if(&mut facts, "created", set.created),
+            Outcome::Loaded(loaded) => drop(facts.say(loaded.as_str())),
         }
         facts
     }
@@ -331,7 +333,9 @@ fn item_rejection_facts(facts: &mut Facts, rejection: &Rejection) {
         Rejection::MoreThanOpen { item, requested, open } => {
             say_of(facts, item, &[("requested", requested), ("open", open)]);
         }
-        Rejection::AlreadyExists { item, on_hand } => say_of(facts, item, &[("on_hand", on_hand)]),
+        Rejection::AlreadyExists { item, on_hand, safety_stock } => {
+            say_of(facts, item, &[("on_hand", on_hand), ("safety_stock", safety_stock)]);
+        }
         Rejection::WouldGoBelow { item, left, floor } => {
             say_of(facts, item, &[("left", left), ("floor", floor)]);
         }
@@ -376,6 +380,10 @@ fn stock_action(verb: &str, item: Arc<ItemKey>, words: &mut Words<'_>) -> Result
     let units = parse::quantity(words.next()?)?;
     Ok(match verb {
         "stock" => Action::SetPolicy { item, on_hand: Some(units), safety_stock },
+        "load" => {
+            let mode = if words.flag("count") { LoadMode::Count } else { LoadMode::Create };
+            Action::Load { item, on_hand: units, safety_stock, mode }
+        }
         "receive" => {
             let reference = words.option("ref").map(str::parse).transpose().map_err(invalid)?;
             Action::Receive { item, units, reference }

@@ -7,8 +7,11 @@ use std::sync::{
 
 use async_trait::async_trait;
 use stockhold::{
-    Failure, HoldId, HoldView, ItemKey, StockView,
-    ledger::{Applied, ApplyError, Batch, BatchId, Due, Ledger, sqlite::SqliteLedger},
+    Failure, HoldId, HoldView, ItemKey, Movement, StockView,
+    ledger::{
+        Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page,
+        StockQuery, sqlite::SqliteLedger,
+    },
     verify::Report,
 };
 
@@ -99,6 +102,18 @@ impl Ledger for Counting {
 
     async fn stock(&self, key: &ItemKey) -> Result<Option<StockView>, Failure> {
         self.inner.stock(key).await
+    }
+
+    async fn holds(&self, query: HoldQuery) -> Result<Page<HoldView, HoldId>, Failure> {
+        self.inner.holds(query).await
+    }
+
+    async fn items(&self, query: StockQuery) -> Result<Page<StockView, ItemKey>, Failure> {
+        self.inner.items(query).await
+    }
+
+    async fn movements(&self, query: MovementQuery) -> Result<Page<Movement, i64>, Failure> {
+        self.inner.movements(query).await
     }
 
     async fn due(&self, limit: usize) -> Result<Due, Failure> {

@@ -35,6 +35,16 @@ pub(super) fn stock_item(row: &Row<'_>) -> rusqlite::Result<(ItemNumber, StockIt
     Ok((row.get(0)?, item))
 }
 
+/// The stock item of this number.
+pub(super) fn numbered_item(
+    conn: &Connection,
+    number: ItemNumber,
+) -> rusqlite::Result<Option<StockItem>> {
+    let read = format!("SELECT {STOCK_COLUMNS} FROM stock WHERE item = ?1");
+    let found = conn.prepare_cached(&read)?.query_row([number], stock_item).optional()?;
+    Ok(found.map(|(_, item)| item))
+}
+
 /// What the ledger remembers of its life (R17).
 pub(super) fn liveness(conn: &Connection) -> rusqlite::Result<Liveness> {
     let alive_at = "SELECT alive_at FROM ledger";

@@ -9,8 +9,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use rusqlite::{Connection, OptionalExtension, params};
 use stockhold_core::{
-    Book, Command, Done, HoldId, ItemKey, KeyRecord, Limits, Outcome, Rejection, StockView,
-    Timestamp,
+    Book, Command, Done, HoldId, HoldView, ItemKey, KeyRecord, Limits, Outcome, Rejection,
+    StockView, Timestamp,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -23,7 +23,10 @@ use super::{
 use crate::{
     Failure, FailureKind,
     clock::LedgerClock,
-    ledger::{Applied, ApplyError, Batch, Due},
+    ledger::{
+        Applied, ApplyError, Batch, Due, HoldQuery, Page, StockQuery,
+        list::{Scan, active_page},
+    },
 };
 
 /// Stock items stay in memory up to this number, whether they have an active hold or not.
@@ -39,6 +42,8 @@ pub(super) enum Job {
     Apply(Arc<Batch>, oneshot::Sender<Result<Applied, ApplyError>>),
     Due(usize, oneshot::Sender<Result<Due, Failure>>),
     Stock(ItemKey, oneshot::Sender<Result<Option<StockView>, Failure>>),
+    Active(HoldQuery, oneshot::Sender<Result<Page<HoldView, HoldId>, Failure>>),
+    Items(StockQuery, oneshot::Sender<Result<Page<StockView, ItemKey>, Failure>>),
     Close(oneshot::Sender<Result<(), Failure>>),
 }
 
@@ -109,6 +114,8 @@ impl Writer {
                 Job::Apply(batch, answer) => drop(answer.send(self.apply(&batch))),
                 Job::Due(limit, answer) => drop(answer.send(Ok(self.due(limit)))),
                 Job::Stock(key, answer) => drop(answer.send(self.stock(key))),
+                Job::Active(query, answer) => drop(answer.send(Ok(self.active(&query)))),
+                Job::Items(query, answer) => drop(answer.send(self.items(&query))),
                 Job::Close(answer) => {
                     jobs.close();
                     return Some(Closed { result: self.close(), answer });
@@ -194,6 +201,17 @@ impl Writer {
         let key = Arc::new(key);
         self.resident.load_item(&self.conn, &key).map_err(|e| failure::of(e, During::Read))?;
         Ok(self.resident.book.stock_view(&key, self.clock.now()).ok())
+    }
+
+    fn active(&self, query: &HoldQuery) -> Page<HoldView, HoldId> {
+        active_page(&self.resident.book, query, self.clock.now())
+    }
+
+    /// Rows come from the file, so that a long list does not fill the memory; deadlines from the
+    /// book, which has every active hold.
+    fn items(&self, query: &StockQuery) -> Result<Page<StockView, ItemKey>, Failure> {
+        let scan = self.resident.items(&self.conn, query, self.clock.now());
+        scan.map(Scan::page).map_err(|e| failure::of(e, During::Read))
     }
 
     /// Leaves one file behind, without a log beside it.
@@ -319,6 +337,30 @@ impl Resident {
         Ok(())
     }
 
+    fn items(
+        &self,
+        conn: &Connection,
+        query: &StockQuery,
+        now: Timestamp,
+    ) -> rusqlite::Result<Scan<StockView, ItemKey>> {
+        let read = format!(
+            "SELECT {} FROM stock WHERE (sku, location) > (?1, ?2) ORDER BY sku, location LIMIT ?3",
+            rows::STOCK_COLUMNS
+        );
+        let mut read = conn.prepare_cached(&read)?;
+        let (sku, location) = query.begin();
+        let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
+        let rows = read.query_map(params![sku, location, limit], rows::stock_item)?;
+        let has_prefix = |key: &ItemKey| key.sku.as_str().starts_with(&query.prefix);
+        let rows =
+            rows.take_while(|row| row.as_ref().map_or(true, |(_, item)| has_prefix(&item.key)));
+        let views = rows.map(|row| {
+            let (_, item) = row?;
+            Ok(((*item.key).clone(), Some(self.book.view_of_item(item, now))))
+        });
+        Scan::of(views, query.limit, usize::MAX)
+    }
+
     fn load_hold(
         &mut self,
         conn: &Connection,
@@ -340,9 +382,9 @@ impl Resident {
 
     /// The key of a stock item, which is in hand from then on.
     fn name_of(&mut self, conn: &Connection, number: ItemNumber) -> rusqlite::Result<Arc<ItemKey>> {
-        let read = format!("SELECT {} FROM stock WHERE item = ?1", rows::STOCK_COLUMNS);
-        let found = conn.prepare_cached(&read)?.query_row([number], rows::stock_item).optional()?;
-        let Some((number, item)) = found else { return rows::missing_item(number) };
+        let Some(item) = rows::numbered_item(conn, number)? else {
+            return rows::missing_item(number);
+        };
         let key = item.key.clone();
         if let Some(known) = self.book.item(&key) {
             return Ok(known.key.clone());
@@ -375,13 +417,17 @@ impl Resident {
         WriteBack { conn, book, numbers }.run()?;
         let keys = self.keys.write(conn, &self.book.changes().keys, now)?;
         self.write_graces(conn)?;
-        let lowest = self.book.changes().placed.iter().min().copied().unwrap_or(LAST_ID);
-        let oldest_active = self.oldest_active.min(lowest);
+        let oldest_active = self.oldest_active_with_changes();
         let alive_at = self.book.liveness().alive_at().as_millis();
         let update = "UPDATE ledger SET last_batch = ?1, alive_at = ?2, oldest_active = ?3";
         let row = params![batch.id.0, alive_at, oldest_active.to_bytes()];
         conn.prepare_cached(update)?.execute(row)?;
         Ok(keys)
+    }
+
+    /// Ids rise, but nobody promises that those of one batch do.
+    fn oldest_active_with_changes(&self) -> HoldId {
+        self.book.changes().placed.iter().fold(self.oldest_active, |oldest, id| oldest.min(*id))
     }
 
     fn number_new_items(&mut self) {
@@ -411,8 +457,7 @@ impl Resident {
             self.keys.committed(keys);
             self.signed_at = self.book.liveness().alive_at();
             self.graces_written = self.book.liveness().graces().len();
-            let lowest = self.book.changes().placed.iter().min().copied();
-            self.oldest_active = self.oldest_active.min(lowest.unwrap_or(LAST_ID));
+            self.oldest_active = self.oldest_active_with_changes();
         }
         self.book.commit();
         self.settle_down();

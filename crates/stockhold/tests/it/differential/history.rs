@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use stockhold::{
-    HoldId, IdempotencyKey, OnExpired, Owner, Quantity, Reason, Reference, Ttl,
+    HoldId, IdempotencyKey, LoadMode, OnExpired, Owner, Quantity, Reason, Reference, Ttl,
     conformance::ask::{basket, id, item, units},
 };
 use stockhold_core::{Action, Command, Place};
@@ -50,6 +50,7 @@ enum Verb {
     Adjust(&'static str, i64, Option<i64>),
     Count(&'static str, i64, Option<i64>),
     SetPolicy(&'static str, Option<i64>, Option<i64>),
+    Load(&'static str, i64, Option<i64>, LoadMode),
 }
 
 type Lines = Vec<(&'static str, i64)>;
@@ -91,6 +92,8 @@ fn verb() -> impl Strategy<Value = Verb> {
     let confirm =
         confirm.prop_map(|(lines, on_expired, order)| Verb::Confirm { lines, on_expired, order });
     let extend = prop_oneof![100..=20_000_u64, Just(900_000)];
+    let mode = select(&[LoadMode::Create, LoadMode::Count][..]);
+    let load = (sku(), 0..=12_i64, option::weighted(0.3, 0..=3_i64), mode);
     let small = || option::weighted(0.3, 0..=12_i64);
     prop_oneof![
         10 => place,
@@ -105,6 +108,7 @@ fn verb() -> impl Strategy<Value = Verb> {
         1 => (sku(), -8..=8_i64, small()).prop_map(|(sku, n, floor)| Verb::Adjust(sku, n, floor)),
         1 => (sku(), 0..=12_i64, small()).prop_map(|(sku, n, there)| Verb::Count(sku, n, there)),
         1 => (sku(), small(), small()).prop_map(|(sku, n, safety)| Verb::SetPolicy(sku, n, safety)),
+        1 => load.prop_map(|(sku, n, safety, mode)| Verb::Load(sku, n, safety, mode)),
     ]
 }
 
@@ -195,6 +199,12 @@ impl Teller {
                 item: Arc::new(item(sku)),
                 on_hand: on_hand.map(units),
                 safety_stock: safety_stock.map(|units| Quantity::new(units / 4).expect("few")),
+            },
+            Verb::Load(sku, on_hand, safety_stock, mode) => Action::Load {
+                item: Arc::new(item(sku)),
+                on_hand: units(*on_hand),
+                safety_stock: safety_stock.map(units),
+                mode: *mode,
             },
         }
     }
