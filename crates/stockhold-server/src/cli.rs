@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod key;
 mod serve;
 mod verify;
 
@@ -17,8 +18,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use stockhold::{
-    Failure, Limits,
-    clock::SystemClock,
+    Failure,
     ledger::{
         Ledger,
         memory::MemoryLedger,
@@ -26,15 +26,15 @@ use stockhold::{
     },
 };
 
-use crate::telemetry;
+use crate::{settings::LogFormat, telemetry};
 
 /// Holds stock for a customer while they pay, and never oversells.
 #[derive(Debug, Parser)]
 #[command(name = "stockhold", version)]
 struct Cli {
     /// What to log, on stderr: warn, info, stockhold=debug, ...
-    #[arg(long, env = "RUST_LOG", default_value = "warn", global = true)]
-    log: String,
+    #[arg(long, env = "RUST_LOG", global = true, value_name = "FILTER")]
+    log: Option<String>,
 
     #[command(subcommand)]
     command: Command,
@@ -46,17 +46,23 @@ enum Command {
     #[command(hide = true)]
     BenchNoop(bench::Noop),
     Demo(demo::Demo),
+    Key(key::Key),
     Serve(serve::Serve),
     Verify(verify::Verify),
 }
 
 impl Command {
-    fn run(self) -> Result<Exit, Fault> {
+    fn run(self, log: Option<String>) -> Result<Exit, Fault> {
+        if !matches!(self, Self::Serve(_)) {
+            start_log(log.as_deref().unwrap_or("warn"), LogFormat::Text)?;
+        }
         match self {
             Self::Bench(bench) => bench.run(),
             Self::BenchNoop(noop) => noop.run(),
             Self::Demo(demo) => demo.run(),
-            Self::Serve(serve) => serve.run(),
+            Self::Key(key) => key.run(),
+            // It has settings, which may say something else.
+            Self::Serve(serve) => serve.run(log),
             Self::Verify(verify) => verify.run(),
         }
     }
@@ -66,16 +72,17 @@ impl Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let Cli { log, command } = Cli::parse();
-    let result = telemetry::start(&log)
-        .map_err(|e| Fault::usage(format!("--log: {e}")))
-        .and_then(|()| command.run());
-    match result {
+    match command.run(log) {
         Ok(exit) => exit.into(),
         Err(fault) => {
             complain(&fault);
             fault.exit.into()
         }
     }
+}
+
+fn start_log(filter: &str, format: LogFormat) -> Result<(), Fault> {
+    telemetry::start(filter, format).map_err(|e| Fault::usage(format!("the log filter: {e}")))
 }
 
 #[expect(clippy::print_stderr, reason = "this is where the program speaks to its user")]
@@ -144,8 +151,10 @@ impl From<Failure> for Fault {
 
 /// Which ledger: `sqlite:PATH` or `memory:`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum LedgerUrl {
+pub enum LedgerUrl {
+    /// A ledger that forgets everything in the end.
     Memory,
+    /// A ledger in this file.
     Sqlite(PathBuf),
 }
 
@@ -171,14 +180,13 @@ impl fmt::Display for LedgerUrl {
 }
 
 /// Opens a ledger; the one place that knows all of them. Blocks.
-pub(crate) fn open_ledger(url: &LedgerUrl) -> Result<Arc<dyn Ledger>, Failure> {
+pub(crate) fn open_ledger(
+    url: &LedgerUrl,
+    options: SqliteOptions,
+) -> Result<Arc<dyn Ledger>, Failure> {
     match url {
-        LedgerUrl::Memory => {
-            Ok(Arc::new(MemoryLedger::new(Limits::default(), Arc::new(SystemClock))))
-        }
-        LedgerUrl::Sqlite(path) => {
-            Ok(Arc::new(SqliteLedger::open(path, SqliteOptions::default())?))
-        }
+        LedgerUrl::Memory => Ok(Arc::new(MemoryLedger::new(options.limits, options.clock))),
+        LedgerUrl::Sqlite(path) => Ok(Arc::new(SqliteLedger::open(path, options)?)),
     }
 }
 

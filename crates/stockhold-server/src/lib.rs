@@ -5,7 +5,9 @@
 //! | file | what it does |
 //! |---|---|
 //! | `serve.rs` | takes connections, guards them, and ends in good order |
-//! | `routes.rs` | which path and verb leads where |
+//! | `settings.rs` and `default.toml` | what can be set, and what it is by default |
+//! | `routes.rs` | which path and verb leads where, and the scope that it takes |
+//! | `access.rs` and `access/` | who asks, and whether that one may |
 //! | `extract.rs` | takes a request apart: path, query, key, body |
 //! | `wire.rs` and `wire/` | the JSON of requests and answers |
 //! | `holds.rs`, `stock.rs`, `health.rs` | parse, call one verb of the engine, answer |
@@ -13,6 +15,7 @@
 //! | `answer.rs` | what success looks like |
 //! | `problem.rs` | what everything else looks like: the one table of problems |
 
+pub mod access;
 mod answer;
 pub mod cli;
 pub mod client;
@@ -24,6 +27,7 @@ mod openapi;
 mod problem;
 mod routes;
 pub mod serve;
+pub mod settings;
 mod stock;
 mod telemetry;
 mod wire;

@@ -10,6 +10,7 @@ use utoipa::{
         Components, ComponentsBuilder, ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Paths,
         Ref, RefOr, Response, ResponseBuilder, Schema, Type,
         schema::{AdditionalProperties, OneOfBuilder},
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
 
@@ -17,7 +18,7 @@ use crate::{
     answer::Answer,
     extract::NoQuery,
     problem::Kind,
-    routes::{self, Route, header},
+    routes::{self, KEY, Route, header},
     wire::typed,
 };
 
@@ -73,7 +74,12 @@ const ABOUT: &str = "Holds stock for a customer while they pay, and never overse
 
 fn components(mut schemas: BTreeMap<String, RefOr<Schema>>) -> Components {
     schemas.values_mut().for_each(close);
-    ComponentsBuilder::new().schemas_from_iter(schemas).build()
+    let about = "A key that `stockhold key new` makes; not needed where the server has none.";
+    let key = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about)).build();
+    ComponentsBuilder::new()
+        .schemas_from_iter(schemas)
+        .security_scheme(KEY, SecurityScheme::Http(key))
+        .build()
 }
 
 /// What an object does not name it does not have.
@@ -104,6 +110,7 @@ fn response(kinds: &[Kind]) -> Response {
         .description(titles.join(" "))
         .content("application/problem+json", content);
     match kinds.first().map(|kind| kind.status().as_u16()) {
+        Some(401) => response.header("WWW-Authenticate", header("`Bearer`.")).build(),
         Some(405) => response.header("Allow", header("The methods of the path.")).build(),
         Some(429 | 503) => response.header("Retry-After", header("In how many seconds.")).build(),
         _ => response.build(),

@@ -12,7 +12,7 @@ use axum::{
     extract::{Path, rejection::PathRejection},
     http::{
         HeaderValue, StatusCode,
-        header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+        header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
     },
     response::{IntoResponse, Response},
 };
@@ -20,6 +20,7 @@ use stockhold::{Error, Failure, FailureKind, Rejection};
 use tracing::{error, warn};
 
 pub(crate) use self::body::{Confirmed, ItemName, Short};
+use crate::access::Scope;
 
 /// Why a request is not answered with success.
 ///
@@ -45,6 +46,7 @@ enum Numbers {
     None,
     Position { line: usize, column: usize },
     Dependency { name: &'static str, state: &'static str },
+    Scope(Scope),
     Rejection(Box<Rejection>),
 }
 
@@ -100,6 +102,10 @@ problems! {
         "Ask for at least the least number that is given.";
     OutOfRange, BAD_REQUEST, "out_of_range", "out-of-range", "A quantity would leave its range",
         "Quantities go from -(2^53 - 1) to 2^53 - 1, also those of the item afterwards.";
+    Unauthorized, UNAUTHORIZED, "unauthorized", "unauthorized", "A key is needed",
+        "Send the header Authorization: Bearer KEY. Who runs the server makes keys with `stockhold key new`.";
+    Forbidden, FORBIDDEN, "forbidden", "forbidden", "The key may not do this",
+        "Take a key that has the scope that is given, or have it added to this one in the settings of the server.";
     HostNotAllowed, FORBIDDEN, "host_not_allowed", "host-not-allowed", "The host is not allowed",
         "A server without keys answers only who calls it by a loopback name, for example http://127.0.0.1:7300, and no web page of another origin.";
     NoRoute, NOT_FOUND, "no_route", "no-route", "There is nothing at this path",
@@ -222,6 +228,12 @@ impl Problem {
         self
     }
 
+    /// Names the scope that the caller's key lacks.
+    pub(crate) fn scope(mut self, scope: Scope) -> Self {
+        self.0.numbers = Numbers::Scope(scope);
+        self
+    }
+
     /// Keeps a failure for the log.
     pub(crate) fn caused_by(mut self, failure: Failure) -> Self {
         self.0.retry_after = failure.retry_after;
@@ -338,6 +350,9 @@ pub(crate) fn finish(response: &mut Response, request_id: &HeaderValue) {
     // The router has measured the body that was not there yet.
     headers.remove(CONTENT_LENGTH);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if problem.kind == Kind::Unauthorized {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     if let Some(seconds) = problem.retry_seconds() {
         headers.insert(RETRY_AFTER, seconds.into());
     }

@@ -1,13 +1,14 @@
-//! Which path and method leads where, and what is answered there.
+//! Which path and method leads where, what it takes to be let in, and what is answered there.
 
 mod route;
 
-use axum::Router;
+use axum::{Router, handler::Handler};
 use stockhold::Engine;
 
 use self::route::REPLAYED;
-pub(crate) use self::route::{Route, header};
+pub(crate) use self::route::{KEY, Route, header};
 use crate::{
+    access::{Need, Scope},
     docs, health, holds, openapi,
     problem::{self, Kind, Problem},
     stock,
@@ -36,7 +37,7 @@ const NOT_TO_CONFIRM: [Kind; 4] =
 
 fn of_holds() -> Vec<Route> {
     vec![
-        Route::post("/v1/holds", holds::place)
+        Route::post("/v1/holds", Need::Scope(Scope::Holds), holds::place)
             .does("place", "Holds units until a deadline.")
             .mind("All of the lines or none of them. The key may be used again after a refusal.")
             .keyed()
@@ -46,35 +47,35 @@ fn of_holds() -> Vec<Route> {
             .refuses(&[Kind::UnknownSku, Kind::InsufficientStock, Kind::HoldEnded])
             .refuses(&[Kind::NotFound])
             .refuses(&NOT_TO_CONFIRM),
-        Route::get("/v1/holds/{id}", holds::read)
+        Route::get("/v1/holds/{id}", Need::Scope(Scope::Read), holds::read)
             .does("getHold", "A hold as it is now.")
             .answers::<HoldBody<'_>>(200, "The hold.")
             .refuses(&[Kind::NotFound]),
-        verb("/v1/holds/{id}/confirm", holds::confirm)
+        verb("/v1/holds/{id}/confirm", Need::Scope(Scope::Holds), holds::confirm)
             .does("confirm", "The customer has paid: held units become allocated.")
             .may_take::<ConfirmBody>()
             .refuses(&NOT_TO_CONFIRM)
             .refuses(&[Kind::HoldExpired, Kind::NotInHold, Kind::MoreThanHeld, Kind::OutOfRange]),
-        verb("/v1/holds/{id}/release", holds::release)
+        verb("/v1/holds/{id}/release", Need::Scope(Scope::Holds), holds::release)
             .does("release", "Gives all held units back.")
             .may_take::<ReleaseBody>()
             .refuses(&[Kind::AlreadyConfirmed]),
-        verb("/v1/holds/{id}/extend", holds::extend)
+        verb("/v1/holds/{id}/extend", Need::Scope(Scope::Holds), holds::extend)
             .does("extend", "Moves the deadline to a later time.")
             .takes::<ExtendBody>()
             .refuses(&[Kind::HoldExpired, Kind::MaxLifetime])
             .refuses(&[Kind::AlreadyConfirmed, Kind::AlreadyReleased, Kind::Revoked]),
-        verb("/v1/holds/{id}/ship", holds::ship)
+        verb("/v1/holds/{id}/ship", Need::Scope(Scope::Stock), holds::ship)
             .does("ship", "Confirmed units leave the house.")
             .may_take::<OpenLinesBody>()
             .refuses(&OF_OPEN_LINES)
             .refuses(&[Kind::AlreadyCancelled]),
-        verb("/v1/holds/{id}/cancel", holds::cancel)
+        verb("/v1/holds/{id}/cancel", Need::Scope(Scope::Stock), holds::cancel)
             .does("cancel", "Confirmed units go back to sale.")
             .may_take::<OpenLinesBody>()
             .refuses(&OF_OPEN_LINES)
             .refuses(&[Kind::AlreadyShipped]),
-        verb("/v1/holds/{id}/revoke", holds::revoke)
+        verb("/v1/holds/{id}/revoke", Need::Scope(Scope::Admin), holds::revoke)
             .does("revoke", "Takes all held units away, whatever the customer wants.")
             .takes::<RevokeBody>()
             .refuses(&[Kind::AlreadyConfirmed]),
@@ -92,8 +93,13 @@ const OF_OPEN_LINES: [Kind; 6] = [
 ];
 
 /// A verb on a hold, which answers the hold.
-fn verb<T: 'static>(path: &'static str, handler: impl axum::handler::Handler<T, Engine>) -> Route {
-    Route::post(path, handler)
+fn verb<T, H>(path: &'static str, need: Need, handler: H) -> Route
+where
+    T: 'static,
+    H: Handler<T, Engine>,
+    H::Future: Unpin,
+{
+    Route::post(path, need, handler)
         .keyed()
         .answers_with::<HoldBody<'_>>(200, "The hold as it now is.", &[REPLAYED])
         .refuses(&[Kind::NotFound])
@@ -101,21 +107,21 @@ fn verb<T: 'static>(path: &'static str, handler: impl axum::handler::Handler<T, 
 
 fn of_stock() -> Vec<Route> {
     vec![
-        Route::get("/v1/stock/{sku}", stock::read)
+        Route::get("/v1/stock/{sku}", Need::Scope(Scope::Read), stock::read)
             .does("getStock", "A stock item as it is now.")
             .query::<LocationWord>("location", LOCATION)
             .query::<Consistency>("consistency", CONSISTENCY)
             .query::<MaxAge>("max_age_ms", MAX_AGE)
             .answers::<ItemBody<'_>>(200, "The item.")
             .refuses(&[Kind::UnknownSku]),
-        Route::put("/v1/stock/{sku}", stock::set_policy)
+        Route::put("/v1/stock/{sku}", Need::Scope(Scope::Stock), stock::set_policy)
             .does("setPolicy", "Creates an item, or sets how many of it are kept back from sale.")
             .query::<LocationWord>("location", LOCATION)
             .takes::<PolicyBody>()
             .answers::<ItemBody<'_>>(201, "The item was created.")
             .answers::<ItemBody<'_>>(200, "The item was there.")
             .refuses(&[Kind::AlreadyExists, Kind::OutOfRange]),
-        Route::post("/v1/stock/{sku}/adjustments", stock::adjust)
+        Route::post("/v1/stock/{sku}/adjustments", Need::Scope(Scope::Stock), stock::adjust)
             .does("adjust", "Changes the units on hand.")
             .mind("One of delta, count and receive. Delta and receive need an idempotency key.")
             .query::<LocationWord>("location", LOCATION)
@@ -133,25 +139,23 @@ const MAX_AGE: &str = "How old a copy may be, in milliseconds.";
 
 fn of_operation() -> Vec<Route> {
     vec![
-        Route::get("/livez", health::live)
+        Route::get("/livez", Need::ReadFromElsewhere, health::live)
             .does("live", "Whether the process lives.")
             .answers::<HealthBody<'_>>(200, "It does."),
-        Route::get("/readyz", health::ready)
+        Route::get("/readyz", Need::ReadFromElsewhere, health::ready)
             .does("ready", "Whether requests can be served, and on what that hangs.")
             .answers::<HealthBody<'_>>(200, "They can.")
             .refuses(&[Kind::Unavailable]),
-        Route::get("/problems/{name}", problem::page)
+        Route::get("/problems/{name}", Need::ReadFromElsewhere, problem::page)
             .does("problem", "What a problem means, and its cure.")
             .named("The last part of the problem's type.")
             .says(200, "text/plain", "The page."),
-        Route::get("/openapi.json", openapi::serve)
+        Route::get("/openapi.json", Need::ReadFromElsewhere, openapi::serve)
             .does("openapi", "This document.")
             .answers::<openapi::Document>(200, "The document."),
-        Route::get("/docs", docs::page).does("docs", "This document, for people.").says(
-            200,
-            "text/html",
-            "The page.",
-        ),
+        Route::get("/docs", Need::ReadFromElsewhere, docs::page)
+            .does("docs", "This document, for people.")
+            .says(200, "text/html", "The page."),
     ]
 }
 

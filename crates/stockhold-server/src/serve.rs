@@ -5,7 +5,7 @@ use std::{
     convert::Infallible,
     future::poll_fn,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::Arc,
@@ -29,11 +29,14 @@ use tokio::{
     sync::watch,
     time::timeout,
 };
-use tower_service::Service;
+use tower_service::Service as _;
 use tracing::{debug, error, warn};
 
 use self::{guard::Guard, lingering::Lingering, request_id::RequestIds};
-use crate::{problem, routes};
+use crate::{
+    access::{Keys, Visit},
+    problem, routes,
+};
 
 mod guard;
 mod lingering;
@@ -70,7 +73,50 @@ pub async fn run(
     engine: Engine,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let server = Arc::new(Server::new(engine, listener.local_addr()?));
+    Service::new(engine).run(listener, shutdown).await
+}
+
+/// A service that is not yet served: an engine, and how to serve it.
+#[derive(Debug)]
+pub struct Service {
+    engine: Engine,
+    keys: Keys,
+}
+
+impl Service {
+    /// As [`run`] serves it.
+    #[must_use]
+    pub fn new(engine: Engine) -> Self {
+        Self { engine, keys: Keys::default() }
+    }
+
+    /// Lets in only who has one of these keys; everybody if there are none.
+    #[must_use]
+    pub fn keys(mut self, keys: Keys) -> Self {
+        self.keys = keys;
+        self
+    }
+
+    /// Serves until `shutdown` comes, as [`run`] does.
+    ///
+    /// # Errors
+    /// If the listener has no address.
+    pub async fn run(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        let server = Arc::new(Server::new(self, listener.local_addr()?));
+        serve(listener, server, shutdown).await;
+        Ok(())
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    server: Arc<Server>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) {
     let (stop, stopped) = watch::channel(());
     let mut shutdown = pin!(shutdown);
     loop {
@@ -88,7 +134,6 @@ pub async fn run(
     if timeout(SHUTDOWN_PATIENCE, stop.closed()).await.is_err() {
         warn!(open = stop.receiver_count(), "connections did not end in time");
     }
-    Ok(())
 }
 
 /// The next connection. One that fails on the way is the client's matter; when there are no more
@@ -108,13 +153,17 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 struct Server {
     router: Router,
     guard: Guard,
+    keys: Keys,
+    listens_on: IpAddr,
     request_ids: RequestIds,
 }
 
 impl Server {
-    fn new(engine: Engine, address: SocketAddr) -> Self {
+    fn new(service: Service, address: SocketAddr) -> Self {
+        let Service { engine, keys } = service;
         let (router, guard) = (routes::router(engine), Guard::of(address));
-        Self { router, guard, request_ids: RequestIds::default() }
+        let (listens_on, request_ids) = (address.ip(), RequestIds::default());
+        Self { router, guard, keys, listens_on, request_ids }
     }
 
     async fn connection(self: Arc<Self>, stream: TcpStream, mut stop: watch::Receiver<()>) {
@@ -138,13 +187,16 @@ impl Server {
     }
 
     async fn respond(&self, request: Request<Incoming>) -> Result<Response, Infallible> {
-        let request = Lingering::of(request);
+        let mut request = Lingering::of(request);
+        let visit = Arc::new(Visit::new(self.keys.who(request.headers(), self.listens_on)));
+        request.extensions_mut().insert(Arc::clone(&visit));
         let request_id = self.request_ids.of(request.headers());
         let mut response = match self.guard.check(&request) {
             Ok(()) => self.route(request).await,
             Err(problem) => problem.into_response(),
         };
         problem::finish(&mut response, &request_id);
+        debug!(?request_id, key = visit.key_name(), status = %response.status(), "answered");
         response.headers_mut().insert(request_id::HEADER, request_id);
         Ok(response)
     }

@@ -29,7 +29,7 @@ pub(crate) use query::{Consistency, ItemQuery, MaxAge, refuse_query};
 pub(crate) use request::{
     ConfirmBody, ExtendBody, OpenLinesBody, PlaceBody, ReleaseBody, RevokeBody,
 };
-pub(crate) use schema::{State, integer, nullable, refer, typed};
+pub(crate) use schema::{State, choice, integer, nullable, refer, typed};
 pub(crate) use stock::{ItemBody, MovedBody};
 pub(crate) use stock_request::{AdjustmentBody, PolicyBody};
 

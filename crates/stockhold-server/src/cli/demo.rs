@@ -10,7 +10,7 @@ mod tally;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use stockhold::{Engine, clock::SystemClock};
+use stockhold::{Engine, clock::SystemClock, ledger::sqlite::SqliteOptions};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
@@ -63,7 +63,7 @@ impl Demo {
     async fn hold_sale(&self) -> Result<Report, Fault> {
         let (ledger, _thrown_away) = self.ledger()?;
         let plan = Plan { seed: self.seed, shoppers: self.shoppers, units: self.units };
-        let engine = Engine::builder(open_ledger(&ledger)?).start()?;
+        let engine = Engine::builder(open_ledger(&ledger, SqliteOptions::default())?).start()?;
         let (listener, address) = listen().await?;
         if !self.json {
             println!("{}", self.introduction(&plan, &ledger, address));

@@ -1,71 +1,125 @@
 //! `stockhold serve`: the service.
 
-use std::net::SocketAddr;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use stockhold::Engine;
+use stockhold::{Engine, clock::SystemClock, ledger::sqlite::SqliteOptions};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
 };
 use tracing::info;
 
-use super::{Exit, Fault, LedgerUrl, open_ledger, runtime, say};
-use crate::serve;
+use super::{Exit, Fault, open_ledger, runtime, say, start_log};
+use crate::{
+    serve::Service,
+    settings::{Layers, Settings},
+};
 
 /// Serves HTTP until it is interrupted or terminated.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
-    /// Where to listen; port 0 takes any that is free.
-    #[arg(
-        long,
-        env = "STOCKHOLD_LISTEN",
-        default_value = "127.0.0.1:7300",
-        value_name = "ADDRESS"
-    )]
-    listen: SocketAddr,
+    /// A file with settings, in TOML; docs/settings.md has all of them.
+    #[arg(long, env = "STOCKHOLD_CONFIG", value_name = "PATH")]
+    config: Option<PathBuf>,
 
-    /// Where stock and holds are kept: sqlite:PATH or memory:
-    #[arg(
-        long,
-        env = "STOCKHOLD_LEDGER",
-        default_value = "sqlite:stockhold.db",
-        value_name = "URL"
-    )]
-    ledger: LedgerUrl,
+    /// Where to listen; port 0 takes any that is free [default: 127.0.0.1:7300].
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
 
-    /// Serve everybody who can reach an address that is not a loopback address.
+    /// Where stock and holds are kept: sqlite:PATH or memory: [default: sqlite:stockhold.db].
+    #[arg(long, value_name = "URL")]
+    ledger: Option<String>,
+
+    /// Serve everybody who can reach an address that is not a loopback address, without keys.
     #[arg(long)]
     insecure: bool,
+
+    /// How a line of the log is written: text or json [default: text].
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+
+    /// Print the settings that are in force, as TOML, and end.
+    #[arg(long)]
+    print_settings: bool,
 }
 
 impl Serve {
-    pub(super) fn run(self) -> Result<Exit, Fault> {
-        if !self.listen.ip().is_loopback() && !self.insecure {
-            return Err(Fault::usage(format!(
-                "{} can be reached from other machines, and there are no keys yet: everybody there \
-                 could take stock. Listen on 127.0.0.1, or say --insecure",
-                self.listen
-            )));
+    pub(super) fn run(self, log: Option<String>) -> Result<Exit, Fault> {
+        let print = self.print_settings;
+        let settings = self.settings(log)?;
+        if print {
+            let text = settings.to_toml().map_err(|e| Fault::error(e.to_string()))?;
+            say(text.trim_end())?;
+            return Ok(Exit::Ok);
         }
-        let runtime = runtime()?;
-        runtime.block_on(self.serve())?;
+        start_log(&settings.log.filter, settings.log.format)?;
+        refuse_to_be_open(&settings)?;
+        runtime()?.block_on(serve(&settings))?;
         Ok(Exit::Ok)
     }
 
-    async fn serve(self) -> Result<(), Fault> {
-        let Self { listen, ledger, .. } = self;
-        let signals = Signals::listen().map_err(|e| Fault::error(format!("no signals: {e}")))?;
-        let listener = TcpListener::bind(listen).await.map_err(|e| cannot_listen(listen, &e))?;
-        let address = listener.local_addr().map_err(|e| cannot_listen(listen, &e))?;
-        let engine = Engine::builder(open_ledger(&ledger)?).start()?;
-        say(&format!("listening on http://{address} (ledger {ledger})"))?;
-        let served = serve::run(listener, engine.clone(), signals.first()).await;
-        engine.close().await?;
-        served.map_err(|e| cannot_listen(listen, &e))
+    fn settings(self, log: Option<String>) -> Result<Settings, Fault> {
+        let layers = layers(self.config.as_deref())?
+            .flag("--listen", "server.listen", self.listen)
+            .flag("--ledger", "ledger.url", self.ledger)
+            .flag("--insecure", "server.insecure", self.insecure.then_some(true))
+            .flag("--log", "log.filter", log)
+            .flag("--log-format", "log.format", self.log_format);
+        layers.read().map_err(|e| Fault::usage(e.to_string()))
     }
 }
 
-fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Fault {
+/// What the settings file, if there is one, and the environment say.
+pub(crate) fn layers(config: Option<&Path>) -> Result<Layers, Fault> {
+    // A variable that is no text is none of ours.
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let layers = Layers::default().environment(variables);
+    let Some(path) = config else { return Ok(layers) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Fault::usage(format!("the settings in {}: {e}", path.display())))?;
+    Ok(layers.file(path, text))
+}
+
+fn refuse_to_be_open(settings: &Settings) -> Result<(), Fault> {
+    let listen = settings.server.listen;
+    if listen.ip().is_loopback() || !settings.keys.is_empty() || settings.server.insecure {
+        return Ok(());
+    }
+    Err(Fault::usage(format!(
+        "{listen} can be reached from other machines, and there are no keys: everybody there could \
+         take stock. Make a key with `stockhold key new`, listen on 127.0.0.1, or say --insecure"
+    )))
+}
+
+async fn serve(settings: &Settings) -> Result<(), Fault> {
+    let listen = settings.server.listen;
+    let signals = Signals::listen().map_err(|e| Fault::error(format!("no signals: {e}")))?;
+    let listener = TcpListener::bind(listen).await.map_err(|e| cannot_listen(listen, &e))?;
+    let address = listener.local_addr().map_err(|e| cannot_listen(listen, &e))?;
+    let engine = engine(settings)?;
+    let service = Service::new(engine.clone()).keys(settings.keys());
+    say(&format!("listening on http://{address} (ledger {})", settings.ledger.url))?;
+    let served = service.run(listener, signals.first()).await;
+    engine.close().await?;
+    served.map_err(|e| cannot_listen(listen, &e))
+}
+
+fn engine(settings: &Settings) -> Result<Engine, Fault> {
+    let options = SqliteOptions {
+        limits: settings.limits.to_core(),
+        clock: Arc::new(SystemClock),
+        readers: settings.ledger.readers.size(),
+        cache_mib: settings.ledger.cache_mib.get(),
+    };
+    let ledger = open_ledger(&settings.ledger.url, options)?;
+    Ok(Engine::builder(ledger).settings(settings.to_engine()).start()?)
+}
+
+fn cannot_listen(address: std::net::SocketAddr, error: &std::io::Error) -> Fault {
     Fault::error(format!("cannot listen on {address}: {error}"))
 }
 

@@ -9,10 +9,11 @@ use utoipa::{
 };
 
 use crate::{
+    access::Scope,
     problem::{Confirmed, ItemName, Kind, Short},
     wire::{
         AnyUnits, Dependency, HoldBody, HoldIdWord, LocationWord, ReferenceWord, Rfc3339, SkuWord,
-        State, integer, nullable, refer, typed,
+        State, choice, integer, nullable, refer, typed,
     },
 };
 
@@ -78,7 +79,11 @@ fn numbers(kind: Kind, all: Members) -> Members {
         Kind::MoreThanHeld => all.item().units("requested").units("held"),
         Kind::MoreThanOpen => all.item().units("requested").units("open"),
         Kind::Unavailable => all.may("dependencies", list::<Dependency<'_>>()),
+        Kind::Forbidden => {
+            all.must("scope", choice("What the key lacks.", Scope::ALL.map(Scope::as_str)))
+        }
         Kind::NoRoute
+        | Kind::Unauthorized
         | Kind::MethodNotAllowed
         | Kind::RequestTimeout
         | Kind::IdempotencyKeyReused

@@ -44,6 +44,7 @@ impl Serialize for Members<'_> {
             Numbers::Dependency { name, state } => {
                 map.serialize_entry("dependencies", &[wire::Dependency { name, state }])?;
             }
+            Numbers::Scope(scope) => map.serialize_entry("scope", scope.as_str())?,
             Numbers::Rejection(rejection) => write_rejection(&mut map, rejection)?,
         }
         map.end()

@@ -9,13 +9,14 @@ use utoipa::{
     ToSchema,
     openapi::{
         ContentBuilder, Header, HeaderBuilder, HttpMethod, Ref, RefOr, Required, Response,
-        ResponseBuilder, Schema, Type,
+        ResponseBuilder, Schema, SecurityRequirement, Type,
         path::{OperationBuilder, ParameterBuilder, ParameterIn},
         request_body::RequestBodyBuilder,
     },
 };
 
 use crate::{
+    access::{Need, Scope},
     problem::Kind,
     wire::{HoldIdWord, KeyWord, SkuWord, typed},
 };
@@ -36,20 +37,41 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    pub(super) fn get<T: 'static>(path: &'static str, handler: impl Handler<T, Engine>) -> Self {
-        Self::new(path, HttpMethod::Get, get(handler))
+    pub(super) fn get<T, H>(path: &'static str, need: Need, handler: H) -> Self
+    where
+        T: 'static,
+        H: Handler<T, Engine>,
+        H::Future: Unpin,
+    {
+        Self::new(path, HttpMethod::Get, need, get(need.guards(handler)))
     }
 
-    pub(super) fn post<T: 'static>(path: &'static str, handler: impl Handler<T, Engine>) -> Self {
-        Self::new(path, HttpMethod::Post, post(handler))
+    pub(super) fn post<T, H>(path: &'static str, need: Need, handler: H) -> Self
+    where
+        T: 'static,
+        H: Handler<T, Engine>,
+        H::Future: Unpin,
+    {
+        Self::new(path, HttpMethod::Post, need, post(need.guards(handler)))
     }
 
-    pub(super) fn put<T: 'static>(path: &'static str, handler: impl Handler<T, Engine>) -> Self {
-        Self::new(path, HttpMethod::Put, put(handler))
+    pub(super) fn put<T, H>(path: &'static str, need: Need, handler: H) -> Self
+    where
+        T: 'static,
+        H: Handler<T, Engine>,
+        H::Future: Unpin,
+    {
+        Self::new(path, HttpMethod::Put, need, put(need.guards(handler)))
     }
 
-    fn new(path: &'static str, method: HttpMethod, handler: MethodRouter<Engine>) -> Self {
-        let (operation, schemas) = (OperationBuilder::new().tag(tag(path)), Vec::new());
+    fn new(
+        path: &'static str,
+        method: HttpMethod,
+        need: Need,
+        handler: MethodRouter<Engine>,
+    ) -> Self {
+        let operation = OperationBuilder::new().tag(tag(path)).security(security(need));
+        let schemas = Vec::new();
         let problems = EVERYWHERE.to_vec();
         let mut route = Self { path, method, handler, operation, problems, schemas };
         if path.starts_with("/v1/") {
@@ -184,8 +206,14 @@ pub(super) const REPLAYED: (&str, &str) =
     ("Idempotency-Replayed", "`true` if it was done by an earlier request with the same key.");
 
 /// What any route may answer.
-const EVERYWHERE: [Kind; 4] =
-    [Kind::InvalidField, Kind::HostNotAllowed, Kind::MethodNotAllowed, Kind::Internal];
+const EVERYWHERE: [Kind; 6] = [
+    Kind::InvalidField,
+    Kind::Unauthorized,
+    Kind::Forbidden,
+    Kind::HostNotAllowed,
+    Kind::MethodNotAllowed,
+    Kind::Internal,
+];
 
 /// What any route of the API may answer besides.
 const OF_THE_API: [Kind; 3] = [Kind::NotAcceptable, Kind::Overloaded, Kind::Unavailable];
@@ -198,6 +226,19 @@ const OF_A_BODY: [Kind; 4] =
 pub(crate) fn header(about: &str) -> Header {
     HeaderBuilder::new().schema(Some(typed(Type::String))).description(Some(about)).build()
 }
+
+/// What the caller's key must have.
+fn security(need: Need) -> SecurityRequirement {
+    let scope = match need {
+        Need::Scope(scope) => Some(scope.as_str()),
+        Need::ReadFromElsewhere => Some(Scope::Read.as_str()),
+        Need::Key => None,
+    };
+    SecurityRequirement::new(KEY, scope)
+}
+
+/// What the document calls a bearer key.
+pub(crate) const KEY: &str = "key";
 
 /// The chapter of the document that a path belongs to.
 fn tag(path: &str) -> &str {

@@ -11,7 +11,7 @@ use crate::support::{Connection, JSON, Reply, request};
 pub(crate) fn stockhold(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stockhold"));
     command.args(args);
-    for name in ["STOCKHOLD_LISTEN", "STOCKHOLD_LEDGER", "RUST_LOG"] {
+    for name in ["STOCKHOLD_CONFIG", "STOCKHOLD_LISTEN", "STOCKHOLD_LEDGER", "RUST_LOG"] {
         command.env_remove(name);
     }
     command
@@ -30,7 +30,12 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) fn start(ledger: &str) -> Self {
-        let mut command = stockhold(&["serve", "--listen", "127.0.0.1:0", "--ledger", ledger]);
+        Self::start_with(ledger, &["--listen", "127.0.0.1:0"])
+    }
+
+    pub(crate) fn start_with(ledger: &str, args: &[&str]) -> Self {
+        let mut command = stockhold(&["serve", "--ledger", ledger]);
+        command.args(args);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();

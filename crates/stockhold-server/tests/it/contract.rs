@@ -4,14 +4,15 @@
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use crate::support::{Connection, Reply, request};
+use crate::support::{Reply, Server, request};
 
-/// The document of the server at this address; every server of a test has the same.
-pub(crate) async fn contract(address: &str) -> &'static Contract {
+/// The document, which is the same for every server; one that nobody needs a key for gives it.
+pub(crate) async fn contract() -> &'static Contract {
     static DOCUMENT: OnceCell<Contract> = OnceCell::const_new();
     let read = async {
-        let mut connection = Connection::open(address).await;
-        connection.send(&request(address, "GET", "/openapi.json", &[], b"")).await;
+        let server = Server::start().await;
+        let mut connection = server.connect().await;
+        connection.send(&request(&server.address, "GET", "/openapi.json", &[], b"")).await;
         Contract(connection.reply().await.expect(200).json())
     };
     DOCUMENT.get_or_init(|| read).await
@@ -23,6 +24,17 @@ pub(crate) struct Contract(Value);
 impl Contract {
     pub(crate) fn document(&self) -> &Value {
         &self.0
+    }
+
+    /// Path, method, and what is said of it.
+    pub(crate) fn operations(&self) -> Vec<(&str, &str, &Value)> {
+        let mut operations = Vec::new();
+        for (path, methods) in self.0["paths"].as_object().unwrap() {
+            for (method, operation) in methods.as_object().unwrap() {
+                operations.push((path.as_str(), method.as_str(), operation));
+            }
+        }
+        operations
     }
 
     /// Panics if the reply is not as the document says.

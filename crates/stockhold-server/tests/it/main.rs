@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected ends")]
 
+mod access;
 mod bad_input;
 mod bench;
 mod child;
@@ -14,5 +15,6 @@ mod lossy;
 mod openapi;
 mod problems;
 mod program;
+mod settings;
 mod stock;
 mod support;

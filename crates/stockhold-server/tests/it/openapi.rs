@@ -6,16 +6,6 @@ use serde_json::{Value, json};
 
 use crate::{contract::contract, support::Server};
 
-fn operations(document: &Value) -> Vec<(String, String, &Value)> {
-    let mut operations = Vec::new();
-    for (path, methods) in document["paths"].as_object().unwrap() {
-        for (method, operation) in methods.as_object().unwrap() {
-            operations.push((path.clone(), method.clone(), operation));
-        }
-    }
-    operations
-}
-
 /// Hands every member of this name to `take`, wherever it stands.
 fn each(value: &Value, name: &str, take: &mut impl FnMut(&Value)) {
     match value {
@@ -30,8 +20,7 @@ fn each(value: &Value, name: &str, take: &mut impl FnMut(&Value)) {
 
 #[tokio::test]
 async fn every_reference_leads_somewhere_and_every_schema_is_used() {
-    let server = Server::start().await;
-    let document = contract(&server.address).await.document();
+    let document = contract().await.document();
     assert_eq!(document["openapi"], "3.1.0");
     let mut used = BTreeSet::new();
     each(document, "$ref", &mut |target| {
@@ -46,9 +35,7 @@ async fn every_reference_leads_somewhere_and_every_schema_is_used() {
 
 #[tokio::test]
 async fn every_operation_has_a_name_of_its_own_and_says_what_it_refuses() {
-    let server = Server::start().await;
-    let document = contract(&server.address).await.document();
-    let operations = operations(document);
+    let operations = contract().await.operations();
     let names: BTreeSet<_> =
         operations.iter().map(|(.., told)| told["operationId"].as_str()).collect();
     assert_eq!(names.len(), operations.len());
@@ -73,8 +60,7 @@ async fn every_operation_has_a_name_of_its_own_and_says_what_it_refuses() {
 
 #[tokio::test]
 async fn every_object_is_closed_and_every_integer_has_bounds() {
-    let server = Server::start().await;
-    let document = contract(&server.address).await.document();
+    let document = contract().await.document();
     each(&document["components"], "properties", &mut |properties| {
         for (name, schema) in properties.as_object().unwrap() {
             if schema["type"] == "integer" && schema.get("enum").is_none() {
@@ -91,8 +77,7 @@ async fn every_object_is_closed_and_every_integer_has_bounds() {
 
 #[tokio::test]
 async fn the_document_says_what_is_refused() {
-    let server = Server::start().await;
-    let contract = contract(&server.address).await;
+    let contract = contract().await;
     let schema = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
     let place = |owner: Value| json!({"owner": owner, "lines": [{"sku": "MUG", "quantity": 1}]});
     assert_eq!(contract.fits(&schema("Place"), &place(json!("ann"))), Ok(()));

@@ -7,6 +7,7 @@ use stockhold::{
     Engine,
     clock::{Clock, SystemClock},
 };
+use stockhold_server::serve::Service;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -26,12 +27,18 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::start_on("127.0.0.1:0", |service| service).await
+    }
+
+    /// A server at an address, set up in some way. It is always reached over loopback.
+    pub(crate) async fn start_on(address: &str, set_up: fn(Service) -> Service) -> Self {
         let engine = Engine::in_memory().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = format!("127.0.0.1:{}", listener.local_addr().unwrap().port());
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move { drop(stopped.await) };
-        let task = tokio::spawn(stockhold_server::serve::run(listener, engine.clone(), shutdown));
+        let service = set_up(Service::new(engine.clone()));
+        let task = tokio::spawn(service.run(listener, shutdown));
         Self { address, engine, stop, task }
     }
 
@@ -70,7 +77,7 @@ impl Server {
         let mut connection = self.connect().await;
         connection.send(&request(&self.address, method, path, headers, body)).await;
         let reply = connection.reply().await;
-        contract(&self.address).await.check(method, path, &reply);
+        contract().await.check(method, path, &reply);
         reply
     }
 

@@ -1,0 +1,106 @@
+//! A handler behind its scope, without a box around its future: this is on the way of every
+//! request.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::{
+    extract::{FromRequestParts, Request},
+    handler::Handler,
+    http::request::Parts,
+    response::{IntoResponse, Response},
+};
+
+use super::{Granted, Need};
+use crate::problem::{Kind, Problem};
+
+/// What is known of a request besides itself; in its extensions.
+#[derive(Debug)]
+pub(crate) struct Visit {
+    granted: Granted,
+}
+
+impl Visit {
+    pub(crate) const fn new(granted: Granted) -> Self {
+        Self { granted }
+    }
+
+    /// The name of the caller's key.
+    pub(crate) fn key_name(&self) -> Option<&str> {
+        self.granted.key_name()
+    }
+}
+
+/// A handler that is called only if the caller may.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Guarded<H> {
+    need: Need,
+    handler: H,
+}
+
+impl<H> Guarded<H> {
+    pub(super) const fn new(need: Need, handler: H) -> Self {
+        Self { need, handler }
+    }
+}
+
+impl<H, T, S> Handler<T, S> for Guarded<H>
+where
+    H: Handler<T, S>,
+    H::Future: Unpin,
+    S: Send + Sync + 'static,
+{
+    type Future = Answer<H::Future>;
+
+    fn call(self, request: Request, state: S) -> Self::Future {
+        match enter(&request, self.need) {
+            Ok(()) => Answer::Handler(self.handler.call(request, state)),
+            Err(problem) => Answer::Refused(Some(problem)),
+        }
+    }
+}
+
+/// Asks whether the request may go on.
+fn enter(request: &Request, need: Need) -> Result<(), Problem> {
+    let visit = request.extensions().get::<Arc<Visit>>().ok_or_else(nobody_looked)?;
+    visit.granted.meets(need)
+}
+
+/// Who forgets to ask who it is lets nobody in.
+fn nobody_looked() -> Problem {
+    Problem::new(Kind::Unauthorized, "the request carries no key")
+}
+
+/// What a handler or its guard answers.
+#[derive(Debug)]
+pub(crate) enum Answer<F> {
+    Handler(F),
+    Refused(Option<Problem>),
+}
+
+impl<F: Future<Output = Response> + Unpin> Future for Answer<F> {
+    type Output = Response;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response> {
+        match &mut *self {
+            Self::Handler(future) => Pin::new(future).poll(context),
+            Self::Refused(problem) => match problem.take() {
+                Some(problem) => Poll::Ready(problem.into_response()),
+                None => Poll::Pending,
+            },
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Granted {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let visit = parts.extensions.get::<Arc<Visit>>();
+        visit.map(|visit| visit.granted.clone()).ok_or_else(nobody_looked)
+    }
+}
