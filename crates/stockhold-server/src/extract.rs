@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::{
     problem::{Kind, Problem},
-    wire::{ItemQuery, parse, refuse_query, word},
+    wire::{FromQuery, ItemQuery, parse, refuse_query, word},
 };
 
 /// The largest body.
@@ -58,6 +58,17 @@ impl<S: Send + Sync> FromRequestParts<S> for ItemToRead {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let query = ItemQuery::to_read(&parts.uri)?;
         Ok(Self(item(sku(parts, state).await?, query)))
+    }
+}
+
+/// What the query says; of a path without names.
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<T: FromQuery, S: Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        T::from_query(&parts.uri).map(Self)
     }
 }
 

@@ -5,17 +5,17 @@ mod route;
 use axum::{Router, handler::Handler};
 use stockhold::Engine;
 
-use self::route::REPLAYED;
 pub(crate) use self::route::{KEY, Route, header};
+use self::route::{LIMIT, REPLAYED};
 use crate::{
     access::{Need, Scope},
-    docs, health, holds, openapi,
+    docs, health, holds, lists, openapi,
     problem::{self, Kind, Problem},
     stock,
     wire::{
-        AdjustmentBody, ConfirmBody, Consistency, ExtendBody, HealthBody, HoldBody, ItemBody,
-        LocationWord, MaxAge, MovedBody, OpenLinesBody, PlaceBody, PolicyBody, ReleaseBody,
-        RevokeBody,
+        AdjustmentBody, After, ConfirmBody, ExtendBody, HealthBody, HoldBody, HoldPageBody,
+        ItemBody, Limit, LocationWord, MovedBody, MovementPageBody, OpenLinesBody, OwnerWord,
+        PlaceBody, PolicyBody, Prefix, ReleaseBody, RevokeBody, SkuWord, State, StockPageBody,
     },
 };
 
@@ -28,7 +28,7 @@ pub(crate) fn router(engine: Engine) -> Router {
 
 /// Every route, in the order of the document.
 pub(crate) fn all() -> Vec<Route> {
-    [of_holds(), of_stock(), of_operation()].into_iter().flatten().collect()
+    [of_holds(), of_stock(), of_movements(), of_operation()].into_iter().flatten().collect()
 }
 
 /// Why a confirm is refused: the row of the table of states and verbs.
@@ -47,6 +47,14 @@ fn of_holds() -> Vec<Route> {
             .refuses(&[Kind::UnknownSku, Kind::InsufficientStock, Kind::HoldEnded])
             .refuses(&[Kind::NotFound])
             .refuses(&NOT_TO_CONFIRM),
+        Route::get("/v1/holds", Need::Scope(Scope::Read), lists::holds)
+            .does("listHolds", "Holds, newest first.")
+            .mind("By SKU only together with state=active: no other list is kept by SKU.")
+            .query::<OwnerWord>("owner", "Only those of this owner.")
+            .query::<State>("state", "Only those in this state as it is now.")
+            .query::<SkuWord>("sku", "Only those with a line of this SKU.")
+            .pages()
+            .answers::<HoldPageBody<'_>>(200, "Some of the holds, and where the list goes on."),
         Route::get("/v1/holds/{id}", Need::Scope(Scope::Read), holds::read)
             .does("getHold", "A hold as it is now.")
             .answers::<HoldBody<'_>>(200, "The hold.")
@@ -107,11 +115,15 @@ where
 
 fn of_stock() -> Vec<Route> {
     vec![
+        Route::get("/v1/stock", Need::Scope(Scope::Read), lists::stock)
+            .does("listStock", "Stock items by SKU and location.")
+            .query::<Prefix>("prefix", "Only those whose SKU begins with this.")
+            .pages()
+            .answers::<StockPageBody<'_>>(200, "Some of the items, and where the list goes on."),
         Route::get("/v1/stock/{sku}", Need::Scope(Scope::Read), stock::read)
             .does("getStock", "A stock item as it is now.")
             .query::<LocationWord>("location", LOCATION)
-            .query::<Consistency>("consistency", CONSISTENCY)
-            .query::<MaxAge>("max_age_ms", MAX_AGE)
+            .reads()
             .answers::<ItemBody<'_>>(200, "The item.")
             .refuses(&[Kind::UnknownSku]),
         Route::put("/v1/stock/{sku}", Need::Scope(Scope::Stock), stock::set_policy)
@@ -134,8 +146,19 @@ fn of_stock() -> Vec<Route> {
 }
 
 const LOCATION: &str = "Where the item lies; left out: `default`.";
-const CONSISTENCY: &str = "Whether a copy may answer; left out: strong.";
-const MAX_AGE: &str = "How old a copy may be, in milliseconds.";
+
+fn of_movements() -> Vec<Route> {
+    vec![
+        Route::get("/v1/movements", Need::Scope(Scope::Read), lists::movements)
+            .does("listMovements", "The history of stock, oldest first.")
+            .mind("To follow it, ask again after the next_after of the page before.")
+            .query::<SkuWord>("sku", "Only those of this SKU.")
+            .query::<After>("after", "Only those with a higher number; left out: 0.")
+            .query::<Limit>("limit", LIMIT)
+            .reads()
+            .answers::<MovementPageBody<'_>>(200, "Some of the movements, and where to go on."),
+    ]
+}
 
 fn of_operation() -> Vec<Route> {
     vec![

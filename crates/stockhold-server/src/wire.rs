@@ -4,9 +4,12 @@
 //! places a hold waits for the ledger, not for this file. The types that are read and written are
 //! also those that the OpenAPI document is made of.
 
+mod cursor;
 mod field;
 mod hold;
+mod list_query;
 mod moment;
+mod page;
 mod query;
 mod request;
 mod schema;
@@ -19,18 +22,23 @@ use serde::{Serialize, Serializer};
 use stockhold::{HoldView, StockMoved, StockView};
 use utoipa::ToSchema;
 
+pub(crate) use cursor::Cursor;
 pub(crate) use field::{
-    AnyUnits, HoldIdWord, KeyWord, LocationWord, NotNegative, Positive, ReferenceWord, SkuWord,
-    Units, parse, word,
+    AnyUnits, HoldIdWord, KeyWord, LocationWord, NotNegative, OwnerWord, Positive, ReferenceWord,
+    SkuWord, Units, parse, word,
 };
 pub(crate) use hold::HoldBody;
+pub(crate) use list_query::FromQuery;
 pub(crate) use moment::{Asked, Rfc3339};
+pub(crate) use page::{
+    HoldPageBody, MovementPageBody, StockPageBody, hold_page, movement_page, stock_page,
+};
 pub(crate) use query::{Consistency, ItemQuery, MaxAge, refuse_query};
 pub(crate) use request::{
     ConfirmBody, ExtendBody, OpenLinesBody, PlaceBody, ReleaseBody, RevokeBody,
 };
-pub(crate) use schema::{State, choice, integer, nullable, refer, typed};
-pub(crate) use stock::{ItemBody, MovedBody};
+pub(crate) use schema::{After, Limit, Prefix, State, choice, integer, nullable, refer, typed};
+pub(crate) use stock::{ItemBody, MovedBody, MovementBody};
 pub(crate) use stock_request::{AdjustmentBody, PolicyBody};
 
 /// Writes the answer to a verb on a hold.

@@ -18,7 +18,7 @@ use utoipa::{
 use crate::{
     access::{Need, Scope},
     problem::Kind,
-    wire::{HoldIdWord, KeyWord, SkuWord, typed},
+    wire::{Consistency, Cursor, HoldIdWord, KeyWord, Limit, MaxAge, SkuWord, typed},
 };
 
 /// One method of one path.
@@ -114,6 +114,19 @@ impl Route {
         self.parameter::<String>(ParameterIn::Path, "name", about)
     }
 
+    /// Is a list that is asked for page by page.
+    pub(super) fn pages(self) -> Self {
+        self.query::<Limit>("limit", LIMIT)
+            .query::<Cursor>("cursor", "The next_cursor of the page before.")
+            .reads()
+    }
+
+    /// Says how fresh the answer has to be.
+    pub(super) fn reads(self) -> Self {
+        self.query::<Consistency>("consistency", "Whether a copy may answer; left out: strong.")
+            .query::<MaxAge>("max_age_ms", "How old a copy may be, in milliseconds.")
+    }
+
     /// Takes an idempotency key.
     pub(super) fn keyed(self) -> Self {
         let about = "A name for this request, under which it may be sent again for 24 hours.";
@@ -202,6 +215,7 @@ impl Route {
 }
 
 pub(crate) const JSON: &str = "application/json";
+pub(super) const LIMIT: &str = "The most items of the page.";
 pub(super) const REPLAYED: (&str, &str) =
     ("Idempotency-Replayed", "`true` if it was done by an earlier request with the same key.");
 

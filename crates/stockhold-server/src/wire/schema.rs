@@ -18,11 +18,12 @@ use utoipa::{
 };
 
 use super::{
-    Rfc3339,
+    Cursor, Rfc3339,
     field::{
         AnyUnits, Millis, NotNegative, Positive, ReasonWord, ReferenceWord, Units, WhenExpired,
         Word,
     },
+    list_query::{MOST, USUAL},
     query::{Consistency, MaxAge},
     stock_request::AdjustmentBody,
 };
@@ -33,6 +34,7 @@ const NAME: &str = r"^(?!\.{1,2}$)[^\u0000-\u0020\u007f-\u009f]([^\u0000-\u001f\
 const TEXT: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 const VISIBLE_ASCII: &str = r"^[!-~]+$";
 const UUID: &str = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$";
+const HEX: &str = "^([0-9a-f]{2})+$";
 const MOMENT: &str = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$";
 
 /// A word that has a name among the schemas.
@@ -122,6 +124,10 @@ schema! {
     State, "HoldState", choice("Where a hold stands in its life.", HoldState::ALL.map(HoldState::as_str));
     Consistency, "Consistency", choice("Whether a copy may answer.", ["strong", "cached"]);
     MaxAge, "MaxAge", integer("A duration in milliseconds.", 0, Quantity::MAX.get());
+    Cursor, "Cursor", string("The place of the next page; opaque.", HEX).min_length(Some(2)).max_length(Some(514));
+    Prefix, "Prefix", string("What SKUs begin with: up to 128 bytes of UTF-8.", TEXT).max_length(Some(128));
+    After, "After", integer("The number of a movement.", 0, Quantity::MAX.get());
+    Limit, "Limit", integer("How many items a page may have.", 1, MOST).default(Some(USUAL.into()));
     Sort, "MovementKind", choice("Why the units on hand changed.", MovementKind::ALL.map(MovementKind::as_str));
 }
 
@@ -172,6 +178,15 @@ pub(crate) struct State;
 
 /// The schema of a movement's kind.
 pub(crate) struct Sort;
+
+/// The schema of what SKUs begin with.
+pub(crate) struct Prefix;
+
+/// The schema of a movement's number, or 0.
+pub(crate) struct After;
+
+/// The schema of a page's size.
+pub(crate) struct Limit;
 
 /// A text that matches a pattern.
 pub(crate) fn string(about: &str, pattern: &str) -> ObjectBuilder {

@@ -11,6 +11,7 @@ mod contract;
 mod crash;
 mod demo;
 mod holds;
+mod lists;
 mod lossy;
 mod openapi;
 mod problems;
