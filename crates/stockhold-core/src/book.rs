@@ -425,6 +425,15 @@ impl Book {
         self.movements.clear();
     }
 
+    /// Puts away a hold that is over, and was removed from the ledger. One that is not over stays.
+    pub fn forget_hold(&mut self, id: HoldId) {
+        if let Entry::Occupied(hold) = self.holds.entry(id)
+            && hold.get().state.is_over()
+        {
+            hold.remove();
+        }
+    }
+
     /// Puts away the items without an active hold, as [`Book::forget_settled`] does with holds.
     /// Looks at every item in hand.
     pub fn forget_idle_items(&mut self) {

@@ -38,6 +38,18 @@ impl HoldState {
         Self::Revoked,
     ];
 
+    /// Whether no unit of it is held or open any more. Only an expired hold may come back from
+    /// there, by a rehold (R8).
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        match self {
+            Self::Active | Self::Confirmed => false,
+            Self::Released | Self::Expired | Self::Revoked | Self::Shipped | Self::Cancelled => {
+                true
+            }
+        }
+    }
+
     /// The word that is written and sent: `active`, `confirmed`, ...
     #[must_use]
     pub const fn as_str(self) -> &'static str {

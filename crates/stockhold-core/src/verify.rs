@@ -88,6 +88,15 @@ pub struct MovementRow {
     pub on_hand_after: i64,
 }
 
+/// What removed holds have left behind of an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CarriedRow {
+    /// The ledger's own number of the item.
+    pub item: i64,
+    /// Units that they have shipped.
+    pub shipped: i64,
+}
+
 /// Takes the rows of a ledger, one by one, and says which invariants they break.
 ///
 /// All rows must be of one committed state. It never panics, whatever stands in the rows.
@@ -168,6 +177,11 @@ impl Verifier {
         }
     }
 
+    /// Takes what removed holds have left behind; each item once.
+    pub fn carried(&mut self, row: &CarriedRow) {
+        self.items.carry(row, &mut self.findings);
+    }
+
     /// Takes a movement, in order of [`MovementRow::id`].
     pub fn movement(&mut self, row: &MovementRow) {
         self.movements = self.movements.saturating_add(1);
@@ -246,6 +260,7 @@ mod tests {
         items: Vec<ItemRow>,
         holds: Vec<HoldRow>,
         movements: Vec<MovementRow>,
+        carried: Vec<CarriedRow>,
         keys: Vec<[u8; 16]>,
         now: i64,
     }
@@ -255,6 +270,7 @@ mod tests {
             let mut verifier = Verifier::new();
             self.items.iter().for_each(|row| verifier.item(row.clone()));
             self.holds.iter().for_each(|row| verifier.hold(row));
+            self.carried.iter().for_each(|row| verifier.carried(row));
             self.movements.iter().for_each(|row| verifier.movement(row));
             self.keys.iter().for_each(|key| verifier.key(*key));
             verifier.finish(self.now)
@@ -289,6 +305,7 @@ mod tests {
             items: vec![item(1, "TEE"), item(2, "CAP")],
             holds: vec![],
             movements: vec![movement(1, 1, "create", 10, 10), movement(2, 2, "receive", 10, 10)],
+            carried: vec![],
             keys: vec![],
             now: 2_000,
         }
@@ -446,6 +463,57 @@ mod tests {
         ]);
     }
 
+    /// Two tees were shipped by a hold that is gone.
+    fn shop_with_a_removed_hold() -> Rows {
+        let mut rows = shop();
+        rows.items[0].on_hand = 8;
+        rows.movements.push(movement(3, 1, "ship", -2, 8));
+        rows.carried.push(CarriedRow { item: 1, shipped: 2 });
+        rows
+    }
+
+    #[test]
+    fn what_removed_holds_have_shipped_is_carried() {
+        shop_with_a_removed_hold().breaks(&[]);
+    }
+
+    #[test]
+    fn units_shipped_by_no_hold_break_i4() {
+        let mut rows = shop_with_a_removed_hold();
+        rows.carried.clear();
+        rows.breaks(&["I4: item TEE@default: its movements ship 2, but its holds have shipped 0"]);
+    }
+
+    #[test]
+    fn units_that_a_hold_shipped_without_a_movement_break_i4() {
+        let mut rows = shop_with_a_removed_hold();
+        rows.holds.push(hold(&[3], &[("confirm", None), ("ship", None)]));
+        rows.breaks(&["I4: item TEE@default: its movements ship 2, but its holds have shipped 5"]);
+    }
+
+    #[test]
+    fn units_of_removed_holds_count_as_sold() {
+        let mut rows = shop();
+        rows.items[0].on_hand = -1;
+        rows.movements.push(movement(3, 1, "ship", -11, -1));
+        rows.carried.push(CarriedRow { item: 1, shipped: 11 });
+        rows.breaks(&[
+            "I6: item TEE@default: 11 units are sold and not cancelled, but only 10 ever came in",
+        ]);
+    }
+
+    #[test]
+    fn what_is_carried_wrongly_is_reported() {
+        let mut rows = shop_with_a_removed_hold();
+        rows.carried.push(CarriedRow { item: 7, shipped: 1 });
+        rows.carried.push(CarriedRow { item: 2, shipped: -1 });
+        rows.breaks(&[
+            "rows: carried: is of item 7, which is not there",
+            "rows: item CAP@default: -1 shipped units are carried; 0 is the least",
+            "I4: item CAP@default: its movements ship 0, but its holds have shipped -1",
+        ]);
+    }
+
     #[test]
     fn a_gap_in_the_numbers_breaks_i7() {
         let mut damaged = hold(&[2], &[("confirm", None), ("cancel", None)]);
@@ -488,7 +556,11 @@ mod tests {
         ];
         for end in ends {
             for word in words {
-                let rows = shop_with([hold(&[2], &[end, &[(word, None)]].concat())]);
+                let mut rows = shop_with([hold(&[2], &[end, &[(word, None)]].concat())]);
+                if end.iter().any(|(word, _)| *word == "ship") {
+                    rows.items[0].on_hand = 9;
+                    rows.movements.push(movement(3, 1, "ship", -1, 9));
+                }
                 let found = rows.verify().violations;
                 assert_eq!(found.len(), 1, "{word} after {end:?}");
                 assert_eq!(found[0].invariant, Invariant::I7);
@@ -504,7 +576,12 @@ mod tests {
             ("cancel", Some(&[(1, 1)])),
             ("ship", Some(&[(1, 1)])),
         ];
-        shop_with([hold(&[2, 2], steps)]).breaks(&[]);
+        let mut rows = shop_with([hold(&[2, 2], steps)]);
+        rows.items[0].on_hand = 8;
+        rows.items[1].on_hand = 9;
+        rows.movements.push(movement(3, 1, "ship", -2, 8));
+        rows.movements.push(movement(4, 2, "ship", -1, 9));
+        rows.breaks(&[]);
     }
 
     #[test]
@@ -637,7 +714,9 @@ mod tests {
         let mut rows = shop();
         rows.items[0].on_hand = -2;
         rows.items[0].safety_stock = 1;
-        rows.movements.push(movement(3, 1, "ship", -12, -2));
+        rows.holds.push(hold(&[5], &[("confirm", None), ("ship", None)]));
+        rows.movements.push(movement(3, 1, "count", -7, 3));
+        rows.movements.push(movement(4, 1, "ship", -5, -2));
         let report = rows.verify();
         assert!(report.is_clean());
         assert_eq!(
@@ -722,9 +801,12 @@ mod tests {
             items in prop::collection::vec(any_item(), 0..4),
             holds in prop::collection::vec(any_hold(), 0..6),
             movements in prop::collection::vec(any_movement(), 0..6),
+            carried in prop::collection::vec((any_number(), any_number()), 0..4),
             now in any_number(),
         ) {
-            let report = Rows { items, holds, movements, keys: vec![], now }.verify();
+            let carried = carried.into_iter().map(|(item, shipped)| CarriedRow { item, shipped });
+            let carried = carried.collect();
+            let report = Rows { items, holds, movements, carried, keys: vec![], now }.verify();
             prop_assert_eq!(report.is_clean(), report.violations.is_empty());
         }
     }

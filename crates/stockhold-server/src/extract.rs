@@ -8,12 +8,13 @@ use axum::{
     http::{HeaderMap, HeaderName, header::CONTENT_TYPE, request::Parts},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
 use stockhold::{HoldId, IdempotencyKey, ItemKey, Sku};
 use tokio::time::timeout;
 
 use crate::{
     problem::{Kind, Problem},
-    wire::{ItemQuery, refuse_query, word},
+    wire::{FromQuery, ItemQuery, parse, refuse_query, word},
 };
 
 /// The largest body.
@@ -60,6 +61,17 @@ impl<S: Send + Sync> FromRequestParts<S> for ItemToRead {
     }
 }
 
+/// What the query says; of a path without names.
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<T: FromQuery, S: Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        T::from_query(&parts.uri).map(Self)
+    }
+}
+
 /// Nothing, from a path that takes no query.
 pub(crate) struct NoQuery;
 
@@ -103,30 +115,24 @@ impl<S: Sync> FromRequestParts<S> for NoKey {
     }
 }
 
-/// A JSON body, not yet parsed.
-pub(crate) struct JsonBody(pub(crate) Bytes);
+/// A JSON body.
+pub(crate) struct Json<T>(pub(crate) T);
 
-impl<S: Sync> FromRequest<S> for JsonBody {
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         match content(request.headers()) {
-            Content::Json => read(request).await.map(Self),
+            Content::Json => parse(&read(request).await?).map(Self),
             Content::None | Content::Other => Err(not_json()),
         }
     }
 }
 
-/// A JSON body, not yet parsed, that may be left out.
-pub(crate) struct JsonBodyOrNone(Option<Bytes>);
+/// A JSON body that may be left out.
+pub(crate) struct JsonOrNone<T>(pub(crate) T);
 
-impl JsonBodyOrNone {
-    pub(crate) fn bytes(&self) -> Option<&[u8]> {
-        self.0.as_deref()
-    }
-}
-
-impl<S: Sync> FromRequest<S> for JsonBodyOrNone {
+impl<T: Default + DeserializeOwned, S: Sync> FromRequest<S> for JsonOrNone<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
@@ -136,8 +142,8 @@ impl<S: Sync> FromRequest<S> for JsonBodyOrNone {
         }
         let body = read(request).await?;
         match content {
-            _ if body.is_empty() => Ok(Self(None)),
-            Content::Json => Ok(Self(Some(body))),
+            _ if body.is_empty() => Ok(Self(T::default())),
+            Content::Json => parse(&body).map(Self),
             Content::None | Content::Other => Err(not_json()),
         }
     }

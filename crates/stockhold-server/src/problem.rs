@@ -19,6 +19,7 @@ use axum::{
 use stockhold::{Error, Failure, FailureKind, Rejection};
 use tracing::{error, warn};
 
+pub(crate) use self::body::{Confirmed, ItemName, Short};
 use crate::access::Scope;
 
 /// Why a request is not answered with success.
@@ -67,7 +68,8 @@ macro_rules! problems {
         }
 
         impl Kind {
-            const ALL: &'static [Self] = &[$(Self::$kind),+];
+            /// Every kind.
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$kind),+];
 
             const fn row(self) -> &'static Row {
                 match self {
@@ -136,8 +138,8 @@ problems! {
         "All its units are shipped or cancelled already.";
     MaxLifetime, CONFLICT, "max_lifetime", "max-lifetime", "The hold cannot live any longer",
         "Confirm it before its deadline, or place a new hold.";
-    AlreadyExists, CONFLICT, "already_exists", "already-exists", "The item exists with another quantity",
-        "Leave on_hand out, and change it with an adjustment.";
+    AlreadyExists, CONFLICT, "already_exists", "already-exists", "The item exists with other quantities",
+        "Leave on_hand out, and change it with an adjustment; a list of what was counted is loaded with mode=count.";
     WouldGoBelow, CONFLICT, "would_go_below", "would-go-below", "Less would be left than may be",
         "Take fewer units away, or count what is there.";
     OnHandDiffers, CONFLICT, "on_hand_differs", "on-hand-differs", "The item has another number on hand",
@@ -164,6 +166,31 @@ problems! {
         "Do not repeat the request. The log of the server says more under the request_id.";
     Unavailable, SERVICE_UNAVAILABLE, "unavailable", "unavailable", "The service is not available",
         "Try again after Retry-After, with the same idempotency key.";
+}
+
+impl Kind {
+    pub(crate) const fn status(self) -> StatusCode {
+        self.row().status
+    }
+
+    /// The stable word for it.
+    pub(crate) const fn code(self) -> &'static str {
+        self.row().code
+    }
+
+    /// Where its page is.
+    pub(crate) const fn path(self) -> &'static str {
+        self.row().path
+    }
+
+    pub(crate) const fn title(self) -> &'static str {
+        self.row().title
+    }
+
+    /// What to do about it.
+    pub(crate) const fn cure(self) -> &'static str {
+        self.row().cure
+    }
 }
 
 impl Problem {

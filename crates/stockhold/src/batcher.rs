@@ -5,7 +5,6 @@
 //! that a rush of places cannot hold up a confirm, nor a sweep either of them.
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,13 +13,18 @@ use stockhold_core::{Action, Command, HoldId, Outcome, Rejection};
 use tokio::sync::{Notify, oneshot};
 use tracing::{error, warn};
 
+use self::queues::{Piece, Queues, Reply, Waiting, closed};
 use crate::{
-    Error, Failure, FailureKind, Settings,
+    Error, Failure, FailureKind, Metrics, Settings,
     clock::{Clock, within},
     ids::IdSource,
     ledger::{Applied, ApplyError, Batch, BatchId, Ledger},
     sweeper::{Alarm, Tally},
 };
+
+mod queues;
+
+pub(crate) use queues::Sort;
 
 /// What a caller is answered.
 pub(crate) type Answer = Result<Outcome, Error>;
@@ -40,54 +44,8 @@ struct Shared {
     clock: Arc<dyn Clock>,
     ids: Arc<IdSource>,
     alarm: Arc<Alarm>,
+    metrics: Arc<Metrics>,
     settings: Settings,
-}
-
-#[derive(Debug, Default)]
-struct Queues {
-    /// Confirm, release and every other verb that is not a place: never shed because of places.
-    settles: VecDeque<Waiting>,
-    sweeps: VecDeque<Waiting>,
-    places: VecDeque<Waiting>,
-    /// The ledger should say that it is alive.
-    beat: bool,
-    closed: bool,
-}
-
-/// Which queue a command waits in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sort {
-    Settle,
-    Sweep,
-    Place,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    command: Command,
-    reply: Reply,
-    since: Duration,
-}
-
-/// Who wants to know.
-#[derive(Debug)]
-enum Reply {
-    Caller(oneshot::Sender<Answer>),
-    Sweeper(Arc<Tally>, HoldId),
-}
-
-impl Reply {
-    fn is_gone(&self) -> bool {
-        matches!(self, Self::Caller(caller) if caller.is_closed())
-    }
-
-    fn send(self, answer: Answer) {
-        match self {
-            // A caller that went away meanwhile finds the hold by its key, or lets it expire.
-            Self::Caller(caller) => drop(caller.send(answer)),
-            Self::Sweeper(tally, id) => tally.settle(id, answer.as_ref().err()),
-        }
-    }
 }
 
 /// Why a batch was not applied, after everything was done to find out.
@@ -98,22 +56,18 @@ enum Setback {
     Unavailable(Failure),
 }
 
-/// Commands on their way, and who waits for each.
-struct Piece {
-    commands: Vec<Command>,
-    replies: Vec<Reply>,
-}
-
 impl Lane {
     pub(crate) fn new(
         ledger: Arc<dyn Ledger>,
         clock: Arc<dyn Clock>,
         ids: Arc<IdSource>,
         alarm: Arc<Alarm>,
+        metrics: Arc<Metrics>,
         settings: Settings,
     ) -> Self {
         let (queues, ready) = (Mutex::default(), Notify::new());
-        Self { shared: Arc::new(Shared { queues, ready, ledger, clock, ids, alarm, settings }) }
+        let shared = Shared { queues, ready, ledger, clock, ids, alarm, metrics, settings };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Queues a command and waits for its answer. Dropping the future before the command was
@@ -156,17 +110,23 @@ impl Lane {
         self.shared.ready.notify_one();
     }
 
+    /// Takes back everything that waits.
+    pub(crate) fn give_up(&self, failure: &Failure) {
+        let given_up = self.queues().fail_all(failure);
+        self.shared.metrics.failed(given_up, failure.kind);
+    }
+
     /// Nothing is taken into a batch before all are queued.
     fn enqueue_all(
         &self,
         commands: Vec<Command>,
     ) -> Vec<Result<oneshot::Receiver<Answer>, Failure>> {
-        let (since, settings) = (self.shared.clock.boot(), &self.shared.settings);
+        let since = self.shared.clock.boot();
         let mut queues = self.queues();
         let push = |command| {
             let (caller, answer) = oneshot::channel();
-            let reply = Reply::Caller(caller);
-            queues.push(Waiting { command, reply, since }, settings).map(|()| answer)
+            let waiting = Waiting { command, reply: Reply::Caller(caller), since };
+            self.push(&mut queues, waiting).map(|()| answer)
         };
         let waiting = commands.into_iter().map(push).collect();
         drop(queues);
@@ -176,9 +136,15 @@ impl Lane {
 
     fn enqueue(&self, command: Command, reply: Reply) -> Result<(), Failure> {
         let since = self.shared.clock.boot();
-        self.queues().push(Waiting { command, reply, since }, &self.shared.settings)?;
+        self.push(&mut self.queues(), Waiting { command, reply, since })?;
         self.shared.ready.notify_one();
         Ok(())
+    }
+
+    fn push(&self, queues: &mut Queues, waiting: Waiting) -> Result<(), Failure> {
+        let verb = waiting.command.action.verb();
+        let queued = queues.push(waiting, &self.shared.settings);
+        queued.inspect_err(|failure| self.shared.metrics.failed([verb], failure.kind))
     }
 
     /// Works until the lane is closed and everything queued is done.
@@ -190,7 +156,7 @@ impl Lane {
 
     async fn next_piece(&self) -> Option<Piece> {
         loop {
-            if let Some(piece) = self.queues().take(&self.shared.settings) {
+            if let Some(piece) = self.take() {
                 return Some(piece);
             }
             if self.queues().closed {
@@ -198,6 +164,16 @@ impl Lane {
             }
             self.shared.ready.notified().await;
         }
+    }
+
+    fn take(&self) -> Option<Piece> {
+        let now = self.shared.clock.boot();
+        let mut queues = self.queues();
+        let piece = queues.take(&self.shared.settings, now)?;
+        let left = queues.lengths();
+        drop(queues);
+        self.shared.metrics.taken(piece.waited, left);
+        Some(piece)
     }
 
     /// Applies a piece. One whose write-back is refused is split in halves until the offender is
@@ -210,7 +186,10 @@ impl Lane {
                 commands: std::mem::take(&mut piece.commands),
             });
             match self.apply(&batch, &mut piece).await {
-                Ok(applied) => self.answer(piece, applied),
+                Ok(applied) => {
+                    self.shared.metrics.applied(&batch.commands, &applied);
+                    self.answer(piece, applied);
+                }
                 Err(Setback::Refused(failure)) if batch.commands.len() > 1 => {
                     warn!(error = %failure, commands = batch.commands.len(), "batch refused");
                     let (first, rest) = piece.halves(&batch.commands);
@@ -219,17 +198,23 @@ impl Lane {
                 Err(Setback::Refused(failure)) => {
                     let source = std::error::Error::source(&failure);
                     error!(error = %failure, ?source, "command refused by the ledger");
-                    piece.fail(&failure);
+                    self.fail(piece, &batch.commands, &failure);
                 }
-                Err(Setback::Unavailable(failure)) => piece.fail(&failure),
+                Err(Setback::Unavailable(failure)) => self.fail(piece, &batch.commands, &failure),
             }
         }
+    }
+
+    fn fail(&self, mut piece: Piece, commands: &[Command], failure: &Failure) {
+        self.shared.metrics.failed(commands.iter().map(verb), failure.kind);
+        piece.fail(failure);
     }
 
     /// Hands the batch to the ledger. If no answer comes, the callers are told so when their
     /// deadline has passed, and the batch runs on without them.
     async fn apply(&self, batch: &Arc<Batch>, piece: &mut Piece) -> Result<Applied, Setback> {
         let limit = self.shared.settings.command_deadline;
+        let begun = self.shared.clock.boot();
         let mut applying = self.shared.ledger.apply(Arc::clone(batch));
         let result = loop {
             if let Some(result) = within(&*self.shared.clock, limit, &mut applying).await {
@@ -237,15 +222,16 @@ impl Lane {
             }
             let failure = silent(limit);
             piece.fail(&failure);
-            self.queues().fail_all(&failure);
+            self.give_up(&failure);
         };
+        self.shared.metrics.committed(self.shared.clock.boot().saturating_sub(begun));
         match result {
             Ok(applied) => Ok(applied),
             Err(ApplyError::Refused(failure)) => Err(Setback::Refused(failure)),
             Err(ApplyError::Unavailable(failure)) => Err(Setback::Unavailable(failure)),
             Err(ApplyError::Unknown { applied, failure }) => {
                 warn!(error = %failure, "the outcome of a batch is unknown");
-                self.resolve(batch.id, applied, failure).await
+                self.resolve(batch.id, *applied, failure).await
             }
         }
     }
@@ -291,113 +277,8 @@ impl Lane {
     }
 }
 
-impl Sort {
-    pub(crate) const fn of(command: &Command) -> Self {
-        match command.action {
-            Action::Place(_) => Self::Place,
-            Action::Expire { .. } => Self::Sweep,
-            _ => Self::Settle,
-        }
-    }
-}
-
-impl Queues {
-    const fn of(&mut self, sort: Sort) -> &mut VecDeque<Waiting> {
-        match sort {
-            Sort::Settle => &mut self.settles,
-            Sort::Sweep => &mut self.sweeps,
-            Sort::Place => &mut self.places,
-        }
-    }
-
-    /// Lets it wait, unless too much waits already. Places alone are shed for their age.
-    fn push(&mut self, waiting: Waiting, settings: &Settings) -> Result<(), Failure> {
-        if self.closed {
-            return Err(closed());
-        }
-        let sort = Sort::of(&waiting.command);
-        let queue = self.of(sort);
-        let is_late = sort == Sort::Place && behind(queue, waiting.since) > settings.max_behind;
-        if is_late || queue.len() >= settings.max_waiting {
-            return Err(overloaded(queue.len()));
-        }
-        queue.push_back(waiting);
-        Ok(())
-    }
-
-    /// Takes the next batch: of each sort its share, then of each what still fits.
-    fn take(&mut self, settings: &Settings) -> Option<Piece> {
-        let beat = std::mem::take(&mut self.beat);
-        let mut piece = Piece { commands: Vec::new(), replies: Vec::new() };
-        let mut room = Room { commands: settings.batch_commands, bytes: settings.batch_bytes };
-        let share = settings.batch_commands / 3;
-        for most in [share, usize::MAX] {
-            for queue in [&mut self.settles, &mut self.sweeps, &mut self.places] {
-                piece.take_from(queue, most, &mut room);
-            }
-        }
-        (beat || !piece.commands.is_empty()).then_some(piece)
-    }
-
-    fn fail_all(&mut self, failure: &Failure) {
-        for queue in [&mut self.settles, &mut self.sweeps, &mut self.places] {
-            for waiting in queue.drain(..) {
-                waiting.reply.send(Err(failure.again().into()));
-            }
-        }
-    }
-}
-
-/// What still fits into a batch.
-struct Room {
-    commands: usize,
-    bytes: usize,
-}
-
-impl Piece {
-    fn take_from(&mut self, queue: &mut VecDeque<Waiting>, most: usize, room: &mut Room) {
-        for _ in 0..most {
-            if room.commands == 0 || room.bytes == 0 {
-                return;
-            }
-            let Some(waiting) = queue.pop_front() else { return };
-            if waiting.reply.is_gone() {
-                continue;
-            }
-            room.commands -= 1;
-            room.bytes = room.bytes.saturating_sub(about_bytes(&waiting.command));
-            self.commands.push(waiting.command);
-            self.replies.push(waiting.reply);
-        }
-    }
-
-    /// Deals the commands of a refused batch, with who waits for them, into two pieces. If nobody
-    /// waits any more, their callers were told that it took too long.
-    fn halves(mut self, commands: &[Command]) -> (Self, Self) {
-        let half = commands.len() / 2;
-        let rest_replies = self.replies.split_off(half.min(self.replies.len()));
-        let (first, rest) = commands.split_at(half);
-        (
-            Self { commands: first.to_vec(), replies: self.replies },
-            Self { commands: rest.to_vec(), replies: rest_replies },
-        )
-    }
-
-    fn fail(&mut self, failure: &Failure) {
-        for reply in self.replies.drain(..) {
-            reply.send(Err(failure.again().into()));
-        }
-    }
-}
-
-fn about_bytes(command: &Command) -> usize {
-    const COMMAND: usize = 256;
-    const LINE: usize = 160;
-    command.action.items().count().saturating_mul(LINE).saturating_add(COMMAND)
-}
-
-fn behind(queue: &VecDeque<Waiting>, now: Duration) -> Duration {
-    queue.front().map_or(Duration::ZERO, |oldest| now.saturating_sub(oldest.since))
+fn verb(command: &Command) -> &'static str {
+    command.action.verb()
 }
 
 fn answered(rejection: Rejection) -> Error {
@@ -406,14 +287,6 @@ fn answered(rejection: Rejection) -> Error {
         return Failure::new(FailureKind::Internal, "the ledger is damaged").into();
     }
     rejection.into()
-}
-
-fn closed() -> Failure {
-    Failure::new(FailureKind::Closed, "the engine is shutting down")
-}
-
-fn overloaded(waiting: usize) -> Failure {
-    Failure::new(FailureKind::Overloaded, format!("{waiting} commands are waiting already"))
 }
 
 pub(crate) fn silent(limit: Duration) -> Failure {

@@ -49,10 +49,12 @@ use crate::{
 pub mod ask;
 mod desk;
 mod lists;
+mod retire;
 
 pub use crate::conformance_suite as suite;
 pub use desk::Desk;
 pub use lists::*;
+pub use retire::*;
 
 /// A home for one ledger under test. Every law gets a new one.
 #[async_trait]
@@ -85,6 +87,8 @@ macro_rules! conformance_suite {
             listed_items_know_their_next_deadline
             movements_come_oldest_first movements_go_on_where_they_ended
             due_finds_the_oldest_first due_knows_the_next_deadline
+            retire_removes_what_is_over retire_spares_what_is_open retire_goes_in_steps
+            what_was_retired_still_verifies a_key_of_a_retired_hold_is_not_found
             a_history_verifies_clean close_lets_another_open
         }
     };
@@ -474,6 +478,7 @@ pub async fn close_lets_another_open(fixture: &dyn Fixture) {
             closed.items(StockQuery::default()).await.map(drop),
             closed.movements(MovementQuery::default()).await.map(drop),
             closed.due(1).await.map(drop),
+            closed.retire(SECOND, None, 1).await.map(drop),
             closed.verify().await.map(drop),
             closed.close().await,
         ];

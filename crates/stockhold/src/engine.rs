@@ -3,16 +3,21 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use stockhold_core::Limits;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::watch,
+    task::{AbortHandle, JoinHandle},
+};
 
 use crate::{
-    Failure, Settings,
+    Failure, FailureKind, Metrics, Settings,
     batcher::Lane,
-    clock::{Clock, SystemClock},
+    clock::{Clock, SystemClock, within},
     ids::IdSource,
+    keeper::Keeper,
     ledger::{Ledger, memory::MemoryLedger},
     sweeper::{Alarm, Sweeper},
 };
@@ -55,6 +60,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     settings: Settings,
     ids: Arc<IdSource>,
+    metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -109,11 +115,13 @@ impl EngineBuilder {
         let Self { ledger, clock, settings, sweeps } = self;
         let ids = Arc::new(IdSource::new(Arc::clone(&clock)));
         let alarm = Arc::new(Alarm::new(Arc::clone(&clock)));
+        let metrics = Arc::new(Metrics::new());
         let lane = Lane::new(
             Arc::clone(&ledger),
             Arc::clone(&clock),
             Arc::clone(&ids),
             Arc::clone(&alarm),
+            Arc::clone(&metrics),
             settings.clone(),
         );
         let (stop, stopped) = watch::channel(false);
@@ -127,10 +135,18 @@ impl EngineBuilder {
                 settings: settings.clone(),
                 broken: HashMap::new(),
             };
-            tasks.push(tokio::spawn(sweeper.run(stopped)));
+            tasks.push(tokio::spawn(sweeper.run(stopped.clone())));
         }
+        let keeper = Keeper {
+            ledger: Arc::clone(&ledger),
+            clock: Arc::clone(&clock),
+            settings: settings.clone(),
+        };
+        tasks.push(tokio::spawn(keeper.run(stopped)));
         let tasks = Mutex::new(tasks);
-        Ok(Engine { shared: Arc::new(Shared { lane, ledger, clock, settings, ids, stop, tasks }) })
+        Ok(Engine {
+            shared: Arc::new(Shared { lane, ledger, clock, settings, ids, metrics, stop, tasks }),
+        })
     }
 }
 
@@ -161,18 +177,38 @@ impl Engine {
         Self::builder(Arc::new(ledger)).start()
     }
 
+    /// What a monitoring system may want to know.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
     /// Takes no more commands, does what is queued, and gives the ledger back.
     ///
     /// # Errors
-    /// `Unavailable` if the ledger could not be closed in order; what was answered is durable.
+    /// `Unavailable` if the ledger could not be closed in order, or has not answered for 30 s;
+    /// what was answered is durable.
     pub async fn close(&self) -> Result<(), Failure> {
+        const PATIENCE: Duration = Duration::from_secs(30);
         self.shared.stop.send_replace(true);
         self.shared.lane.close();
-        for task in self.take_tasks() {
-            // A task that panicked has nothing left to wait for.
-            let _ = task.await;
-        }
-        self.shared.ledger.close().await
+        let tasks = self.take_tasks();
+        let handles: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
+        let close = async {
+            for task in tasks {
+                // A task that panicked has nothing left to wait for.
+                let _ = task.await;
+            }
+            self.shared.ledger.close().await
+        };
+        let closed = within(&*self.shared.clock, PATIENCE, close).await;
+        closed.unwrap_or_else(|| {
+            handles.iter().for_each(AbortHandle::abort);
+            let message = format!("the ledger has not answered for {PATIENCE:?} and was left open");
+            let failure = Failure::new(FailureKind::Unavailable, message);
+            self.shared.lane.give_up(&failure);
+            Err(failure)
+        })
     }
 
     fn take_tasks(&self) -> Vec<JoinHandle<()>> {

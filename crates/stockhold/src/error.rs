@@ -42,6 +42,22 @@ pub enum FailureKind {
     Invalid,
 }
 
+impl FailureKind {
+    /// The stable word for the kind: `overloaded`, `unavailable`, ...
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Overloaded => "overloaded",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+            Self::Closed => "closed",
+            Self::InUse => "in_use",
+            Self::Incompatible => "incompatible",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
 /// Something could not be carried out.
 #[derive(Debug)]
 pub struct Failure {

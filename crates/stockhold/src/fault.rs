@@ -10,18 +10,19 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use stockhold_core::{
-    Command, HoldId, HoldView, ItemKey, Movement, Rejection, StockView, verify::Report,
+    Command, HoldId, HoldView, ItemKey, Movement, Rejection, StockView, Traffic, verify::Report,
 };
 use tokio::sync::watch;
 
 use crate::{
     Failure, FailureKind,
     ledger::{
-        Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page,
+        Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page, Retired,
         StockQuery,
     },
 };
@@ -93,6 +94,7 @@ pub struct FaultLedger {
     seen: Mutex<Vec<Arc<Batch>>>,
     landed_fails: AtomicUsize,
     due_fails: AtomicUsize,
+    retire_fails: AtomicUsize,
 }
 
 impl FaultLedger {
@@ -106,6 +108,7 @@ impl FaultLedger {
             seen: Mutex::default(),
             landed_fails: AtomicUsize::new(0),
             due_fails: AtomicUsize::new(0),
+            retire_fails: AtomicUsize::new(0),
         }
     }
 
@@ -138,6 +141,11 @@ impl FaultLedger {
     /// Makes the next `times` calls of [`Ledger::due`] fail.
     pub fn fail_due(&self, times: usize) {
         self.due_fails.store(times, Ordering::SeqCst);
+    }
+
+    /// Makes the next `times` calls of [`Ledger::retire`] fail.
+    pub fn fail_retire(&self, times: usize) {
+        self.retire_fails.store(times, Ordering::SeqCst);
     }
 
     /// Every batch that was handed over since the last call, in order.
@@ -215,6 +223,18 @@ impl Ledger for FaultLedger {
         self.inner.due(limit).await
     }
 
+    async fn retire(
+        &self,
+        age: Duration,
+        after: Option<HoldId>,
+        limit: usize,
+    ) -> Result<Retired, Failure> {
+        if counts_down(&self.retire_fails) {
+            return Err(away("removing holds"));
+        }
+        self.inner.retire(age, after, limit).await
+    }
+
     async fn verify(&self) -> Result<Report, Failure> {
         self.inner.verify().await
     }
@@ -243,11 +263,12 @@ fn away(when: &str) -> Failure {
 }
 
 fn lost(applied: Applied) -> ApplyError {
-    ApplyError::Unknown { applied, failure: away("before its answer") }
+    ApplyError::Unknown { applied: Box::new(applied), failure: away("before its answer") }
 }
 
 /// The batch was never written, so whoever gets one of these answers was lied to.
 fn answers_nobody_may_see(batch: &Batch) -> Applied {
     let lie = |_: &Command| Err(Rejection::Damaged { what: "an answer from nowhere".to_owned() });
-    Applied { answers: batch.commands.iter().map(lie).collect(), next_due: None }
+    let answers = batch.commands.iter().map(lie).collect();
+    Applied { answers, next_due: None, active_holds: 0, traffic: Traffic::default() }
 }

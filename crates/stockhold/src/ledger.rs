@@ -12,17 +12,20 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use stockhold_core::{
-    Command, HoldId, HoldView, ItemKey, Movement, Outcome, Rejection, StockView, verify::Report,
+    Book, Command, HoldId, HoldView, ItemKey, Movement, Outcome, Rejection, StockView, Timestamp,
+    Traffic, verify::Report,
 };
 
 use crate::Failure;
 
 mod list;
 pub mod memory;
+mod retire;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
 pub use list::{HoldQuery, MovementQuery, Page, StockQuery};
+pub use retire::Retired;
 
 /// The number of a batch, chosen before it is written, by which it can be found again (R15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +47,22 @@ pub struct Applied {
     pub answers: Vec<Result<Outcome, Rejection>>,
     /// In how long the next active hold dies; none if no hold is active.
     pub next_due: Option<Duration>,
+    /// How many holds are active then, due or not.
+    pub active_holds: usize,
+    /// What the batch has moved.
+    pub traffic: Traffic,
+}
+
+impl Applied {
+    /// The answers, and what is to be said of a book that has every active hold.
+    pub(crate) fn to(
+        book: &Book,
+        answers: Vec<Result<Outcome, Rejection>>,
+        now: Timestamp,
+    ) -> Self {
+        let next_due = book.next_deadline().map(|at| at.since(now));
+        Self { answers, next_due, active_holds: book.active_holds(), traffic: book.traffic() }
+    }
 }
 
 /// Holds that are due.
@@ -67,7 +86,7 @@ pub enum ApplyError {
     /// tells; if it did, these are the answers.
     Unknown {
         /// What is to be answered if the batch has landed.
-        applied: Applied,
+        applied: Box<Applied>,
         /// What happened.
         failure: Failure,
     },
@@ -174,6 +193,26 @@ pub trait Ledger: Debug + Send + Sync + 'static {
     /// # Errors
     /// `Unavailable` if the ledger cannot be asked.
     async fn due(&self, limit: usize) -> Result<Due, Failure>;
+
+    /// Removes holds that have been over for at least `age`, one step of it: looks at up to `limit`
+    /// holds behind `after`, in the order of their ids. The totals of what it removes are carried,
+    /// so that the invariants can still be recomputed.
+    ///
+    /// # Behavior
+    /// - `retire_removes_what_is_over`: by the time of the last step, on the ledger's clock.
+    /// - `retire_spares_what_is_open`: active holds, and those with units to ship or cancel.
+    /// - `retire_goes_in_steps`: each looks at no more holds than it was allowed to.
+    /// - `what_was_retired_still_verifies`: also after the ledger was opened again.
+    /// - `a_key_of_a_retired_hold_is_not_found`: it is neither granted again nor damaged.
+    ///
+    /// # Errors
+    /// `Unavailable` if the ledger cannot be written; then nothing was removed.
+    async fn retire(
+        &self,
+        age: Duration,
+        after: Option<HoldId>,
+        limit: usize,
+    ) -> Result<Retired, Failure>;
 
     /// Recomputes the invariants from the rows, in one consistent snapshot.
     ///

@@ -31,7 +31,9 @@ mod error;
 #[cfg(feature = "conformance")]
 pub mod fault;
 mod ids;
+mod keeper;
 pub mod ledger;
+mod metrics;
 mod settings;
 mod sweeper;
 
@@ -39,6 +41,7 @@ pub use engine::{
     Adjustment, ConfirmRequest, Engine, EngineBuilder, Load, Operation, PlaceRequest,
 };
 pub use error::{Error, Failure, FailureKind};
+pub use metrics::Metrics;
 pub use settings::Settings;
 pub use stockhold_core::{
     Basket, Hold, HoldId, HoldState, HoldView, IdempotencyKey, InvalidBasket, InvalidName, ItemKey,

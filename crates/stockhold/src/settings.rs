@@ -22,7 +22,15 @@ pub struct Settings {
     /// How often the ledger says that it is alive while holds are active: 1 s. It has to be well
     /// below the 3 s after which silence counts as an outage (R17).
     pub heartbeat: Duration,
+    /// For how long a hold is kept after it is over: 30 days, at least 24 h, because that long its
+    /// idempotency key may be sent again.
+    pub retention: Duration,
+    /// How often holds are looked for that need not be kept any longer: 1 h.
+    pub retention_pause: Duration,
 }
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Default for Settings {
     fn default() -> Self {
@@ -34,6 +42,8 @@ impl Default for Settings {
             command_deadline: Duration::from_secs(5),
             sweep_batch: 4_000,
             heartbeat: Duration::from_secs(1),
+            retention: DAY.saturating_mul(30),
+            retention_pause: HOUR,
         }
     }
 }
@@ -49,6 +59,12 @@ impl Settings {
         }
         if self.heartbeat.is_zero() || self.heartbeat > Duration::from_secs(2) {
             return wrong("heartbeat must be above 0 and at most 2 s");
+        }
+        if self.retention < DAY {
+            return wrong("retention must be at least 24 h");
+        }
+        if self.retention_pause.is_zero() {
+            return wrong("retention_pause must be above 0");
         }
         Ok(())
     }

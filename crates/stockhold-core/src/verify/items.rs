@@ -6,12 +6,13 @@ use std::{
 };
 
 use super::{
-    ItemRow, MovementRow,
+    CarriedRow, ItemRow, MovementRow,
     lives::Units,
     report::{Findings, Invariant},
 };
 
-const KINDS: [&str; 5] = ["create", "receive", "adjust", "count", "ship"];
+const SHIP: &str = "ship";
+const KINDS: [&str; 5] = ["create", "receive", "adjust", "count", SHIP];
 
 /// The items in the order in which they came, so that a report reads the same every time.
 #[derive(Debug, Default)]
@@ -29,6 +30,10 @@ pub(super) struct Item {
     sold: i128,
     on_hand: i128,
     came_in: i128,
+    /// By its holds, also those that were removed ...
+    shipped: i128,
+    /// ... and by its movements.
+    moved_out: i128,
     /// The ordinal of the last hold with a line of this item: it finds a hold with two, without
     /// a set of items for every hold.
     last_hold: u64,
@@ -72,6 +77,21 @@ impl Items {
         }
     }
 
+    /// A hold that is removed has nothing open: what it has sold, it has shipped.
+    pub(super) fn carry(&mut self, row: &CarriedRow, findings: &mut Findings) {
+        let CarriedRow { item, shipped } = row;
+        let Some(item) = self.get_mut(*item) else {
+            let detail = format_args!("is of item {item}, which is not there");
+            return findings.rows(format_args!("carried"), detail);
+        };
+        if *shipped < 0 {
+            let detail = format_args!("{shipped} shipped units are carried; 0 is the least");
+            item.violation(Invariant::Rows, detail, findings);
+        }
+        item.sold = plus(item.sold, *shipped);
+        item.shipped = plus(item.shipped, *shipped);
+    }
+
     pub(super) fn check(&self, findings: &mut Findings) {
         for item in &self.items {
             item.check_signs(findings);
@@ -83,7 +103,8 @@ impl Items {
 
 impl Item {
     fn new(row: ItemRow) -> Self {
-        Self { row, held: 0, open: 0, sold: 0, on_hand: 0, came_in: 0, last_hold: 0 }
+        let (held, open, sold, on_hand, came_in, shipped, moved_out) = Default::default();
+        Self { row, held, open, sold, on_hand, came_in, shipped, moved_out, last_hold: 0 }
     }
 
     /// Adds a line of the hold with this ordinal, counted from 1, and says whether an earlier
@@ -92,6 +113,7 @@ impl Item {
         self.held = plus(self.held, units.held());
         self.open = plus(self.open, units.open());
         self.sold = plus(self.sold, units.sold());
+        self.shipped = plus(self.shipped, units.shipped());
         mem::replace(&mut self.last_hold, hold) == hold
     }
 
@@ -99,6 +121,9 @@ impl Item {
         let MovementRow { id, delta, on_hand_after, .. } = movement;
         self.on_hand = plus(self.on_hand, *delta);
         self.came_in = plus(self.came_in, *delta.max(&0));
+        if movement.kind == SHIP {
+            self.moved_out = self.moved_out.saturating_sub(i128::from(*delta));
+        }
         if i128::from(*on_hand_after) != self.on_hand {
             let sum = self.on_hand;
             let detail = format_args!(
@@ -128,7 +153,7 @@ impl Item {
 
     /// I2, I4 and I6.
     fn check_sums(&self, findings: &mut Findings) {
-        let Self { held, open, sold, on_hand, came_in, .. } = self;
+        let Self { held, open, sold, on_hand, came_in, shipped, moved_out, .. } = self;
         if i128::from(self.row.held) != *held {
             let found = self.row.held;
             let detail = format_args!("held is {found}, but its active holds hold {held}");
@@ -142,6 +167,12 @@ impl Item {
         if i128::from(self.row.on_hand) != *on_hand {
             let found = self.row.on_hand;
             let detail = format_args!("on_hand is {found}, but its movements add up to {on_hand}");
+            self.violation(Invariant::I4, detail, findings);
+        }
+        if shipped != moved_out {
+            let detail = format_args!(
+                "its movements ship {moved_out}, but its holds have shipped {shipped}"
+            );
             self.violation(Invariant::I4, detail, findings);
         }
         if sold > came_in {

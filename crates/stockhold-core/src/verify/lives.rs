@@ -194,7 +194,12 @@ impl Units {
 
     /// Units confirmed and not cancelled.
     pub(super) fn sold(&self) -> i64 {
-        self.open().saturating_add(self.of(Pocket::Shipped))
+        self.open().saturating_add(self.shipped())
+    }
+
+    /// Units that left the house.
+    pub(super) fn shipped(&self) -> i64 {
+        self.of(Pocket::Shipped)
     }
 
     fn of(&self, pocket: Pocket) -> i64 {

@@ -56,7 +56,8 @@ pub enum Invariant {
     I1,
     /// `held` and `allocated` of an item are the sums of its holds.
     I2,
-    /// `on_hand` is the sum of the movements, at every movement.
+    /// `on_hand` is the sum of the movements, at every movement; and what they ship is what the
+    /// holds have shipped.
     I4,
     /// Every unit of a line is in exactly one place; a step moves only units that are there.
     I5,
@@ -73,6 +74,19 @@ pub enum Invariant {
 }
 
 impl Invariant {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::I1,
+        Self::I2,
+        Self::I4,
+        Self::I5,
+        Self::I6,
+        Self::I7,
+        Self::I8,
+        Self::I9,
+        Self::Rows,
+    ];
+
     /// Its number in the rules, or `rows`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

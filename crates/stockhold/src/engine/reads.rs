@@ -137,7 +137,9 @@ impl Engine {
     /// # Ok(()) }
     /// ```
     pub async fn verify(&self) -> Result<Report, Failure> {
-        self.shared.ledger.verify().await
+        let report = self.shared.ledger.verify().await?;
+        self.shared.metrics.verified(&report);
+        Ok(report)
     }
 
     /// Waits for a sign of life of the ledger: its one writer has answered a question.

@@ -5,18 +5,20 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use stockhold_core::{
-    Book, HoldId, HoldState, HoldView, ItemKey, Limits, Liveness, Moved, Movement, StockItem,
+    Book, Hold, HoldId, HoldState, HoldView, ItemKey, Limits, Liveness, Moved, Movement, StockItem,
     StockView, Timestamp, Transition,
-    verify::{HoldRow, ItemRow, LineRow, MovementRow, Report, TransitionRow, Verifier},
+    verify::{CarriedRow, HoldRow, ItemRow, LineRow, MovementRow, Report, TransitionRow, Verifier},
 };
 
 use super::{
     Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page, StockQuery,
     list::{Scan, active_page},
+    retire::{Retired, Retirement},
 };
 use crate::{
     Failure, FailureKind,
@@ -35,6 +37,8 @@ struct State {
     book: Book,
     transitions: HashMap<HoldId, Vec<Transition>>,
     movements: Vec<Movement>,
+    /// What removed holds have shipped.
+    carried: HashMap<Arc<ItemKey>, i64>,
     last_batch: Option<BatchId>,
     closed: bool,
 }
@@ -46,8 +50,9 @@ impl MemoryLedger {
         let clock = LedgerClock::start(clock, Timestamp::default());
         let mut book = Book::new(limits);
         book.set_liveness(Liveness::new(clock.now(), Vec::new()));
-        let (transitions, movements) = (HashMap::new(), Vec::new());
-        let state = State { book, transitions, movements, last_batch: None, closed: false };
+        let (transitions, movements, carried) = Default::default();
+        let state =
+            State { book, transitions, movements, carried, last_batch: None, closed: false };
         Self { clock, state: Mutex::new(state) }
     }
 
@@ -67,8 +72,9 @@ impl Ledger for MemoryLedger {
         let now = self.clock.now();
         state.book.advance(now);
         let answers = batch.commands.iter().map(|command| state.book.apply(command, now)).collect();
+        let applied = Applied::to(&state.book, answers, now);
         state.keep(&batch);
-        Ok(Applied { answers, next_due: state.book.next_deadline().map(|at| at.since(now)) })
+        Ok(applied)
     }
 
     async fn landed(&self, id: BatchId) -> Result<bool, Failure> {
@@ -100,6 +106,16 @@ impl Ledger for MemoryLedger {
         let (state, now) = (self.open()?, self.clock.now());
         let next_due = state.book.next_deadline().map(|at| at.since(now));
         Ok(Due { holds: state.book.due(now, limit), next_due })
+    }
+
+    async fn retire(
+        &self,
+        age: Duration,
+        after: Option<HoldId>,
+        limit: usize,
+    ) -> Result<Retired, Failure> {
+        let mut state = self.open()?;
+        Ok(state.retire(Retirement { now: self.clock.now(), age }, after, limit))
     }
 
     async fn verify(&self) -> Result<Report, Failure> {
@@ -154,6 +170,36 @@ impl State {
         scan(rows, query.limit).page_after(query.after)
     }
 
+    fn retire(&mut self, retirement: Retirement, after: Option<HoldId>, limit: usize) -> Retired {
+        let is_after = |id: &HoldId| after.is_none_or(|after| *id > after);
+        let mut ids: Vec<_> = self.book.holds().map(|hold| hold.id).filter(is_after).collect();
+        ids.sort_unstable();
+        ids.truncate(limit);
+        let next = ids.last().copied().filter(|_| ids.len() == limit);
+        let mut holds = 0;
+        for id in ids {
+            let Some(hold) = self.book.hold(id).map(Arc::clone) else { continue };
+            if retirement.is_young(hold.created_at) {
+                return Retired { holds, next: None };
+            }
+            let steps = self.transitions.get(&id).and_then(|steps| steps.last());
+            if steps.is_some_and(|last| retirement.takes(&hold, last.at)) {
+                self.remove(&hold);
+                holds += 1;
+            }
+        }
+        Retired { holds, next }
+    }
+
+    fn remove(&mut self, hold: &Hold) {
+        for line in &hold.lines {
+            let carried = self.carried.entry(Arc::clone(&line.item)).or_default();
+            *carried = carried.saturating_add(line.shipped.get());
+        }
+        self.transitions.remove(&hold.id);
+        self.book.forget_hold(hold.id);
+    }
+
     fn verify(&self) -> Report {
         let mut verifier = Verifier::new();
         let mut numbers = HashMap::new();
@@ -183,6 +229,9 @@ impl State {
                     .collect(),
                 transitions: steps.iter().map(transition_row).collect(),
             });
+        }
+        for (item, &shipped) in &self.carried {
+            verifier.carried(&CarriedRow { item: number(item), shipped });
         }
         for movement in &self.movements {
             verifier.movement(&MovementRow {

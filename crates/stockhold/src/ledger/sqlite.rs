@@ -29,7 +29,8 @@ use self::{
     writer::{Job, Writer},
 };
 use super::{
-    Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page, StockQuery,
+    Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page, Retired,
+    StockQuery,
 };
 use crate::{
     Failure, FailureKind,
@@ -37,11 +38,13 @@ use crate::{
 };
 
 mod audit;
+mod backup;
 mod checkpoint;
 mod failure;
 mod keys;
 mod look;
 mod readers;
+mod retire;
 mod rows;
 mod views;
 mod writer;
@@ -50,7 +53,8 @@ mod writer;
 const BUSY: Duration = Duration::from_secs(2);
 /// Says in the file's header that it is ours: "hold" in ASCII.
 const APPLICATION_ID: i32 = 0x686f_6c64;
-const STEPS: &[M<'_>] = &[M::up(include_str!("sqlite/schema.sql"))];
+const STEPS: &[M<'_>] =
+    &[M::up(include_str!("sqlite/schema.sql")), M::up(include_str!("sqlite/carried.sql"))];
 const MIGRATIONS: Migrations<'_> = Migrations::from_slice(STEPS);
 /// Questions that wait for the writer at once; a further one waits for its turn to wait.
 const MOST_JOBS: usize = 1_024;
@@ -139,6 +143,32 @@ impl SqliteLedger {
         look::in_snapshot(path.as_ref(), |conn, _| audit::verify(conn))
     }
 
+    /// Copies a ledger to a new file and says how many bytes that has: also beside the server that
+    /// has it, which goes on meanwhile. What was answered before is in the copy, and the copy is on
+    /// the disk when this returns. Blocks.
+    ///
+    /// # Errors
+    /// `Invalid` if `to` is there already; `Incompatible` if `from` is no ledger of this version;
+    /// `Unavailable` if `from` cannot be read or `to` not written, then there is no `to`.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use stockhold::{Engine, ledger::sqlite::{SqliteLedger, SqliteOptions}};
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("shop.db");
+    /// let ledger = SqliteLedger::open(&path, SqliteOptions::default())?;
+    /// let engine = Engine::builder(Arc::new(ledger)).start()?;
+    /// let copy = folder.path().join("backup.db");
+    /// SqliteLedger::backup_file(&path, &copy)?;
+    /// assert!(SqliteLedger::verify_file(&copy)?.is_clean());
+    /// # engine.close().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn backup_file(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<u64, Failure> {
+        backup::write(&connect_to_ours(from.as_ref())?, to.as_ref())
+    }
+
     async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Result<T, Failure> {
         let (answer, answered) = oneshot::channel();
         self.jobs.send(job(answer)).await.map_err(|_| writer::gone())?;
@@ -192,6 +222,15 @@ impl Ledger for SqliteLedger {
         self.ask(|answer| Job::Due(limit, answer)).await?
     }
 
+    async fn retire(
+        &self,
+        age: Duration,
+        after: Option<HoldId>,
+        limit: usize,
+    ) -> Result<Retired, Failure> {
+        self.ask(|answer| Job::Retire { age, after, limit, answer }).await?
+    }
+
     async fn verify(&self) -> Result<Report, Failure> {
         self.readers.read(audit::verify).await
     }
@@ -200,6 +239,13 @@ impl Ledger for SqliteLedger {
         self.readers.close();
         self.ask(Job::Close).await?
     }
+}
+
+/// A connection that cannot write, to a file that is a ledger.
+fn connect_to_ours(path: &Path) -> Result<Connection, Failure> {
+    let conn = readers::connect(path).map_err(|e| failure::of(e, During::Open))?;
+    check_is_ours(&conn, path, IsNew::No)?;
+    Ok(conn)
 }
 
 /// The OS frees the lock when the process ends, however it ends.

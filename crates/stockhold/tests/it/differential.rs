@@ -87,6 +87,7 @@ fn the_histories_reach_the_corners() {
         "counted",
         "unchanged",
         "reopened",
+        "retired",
     ];
     let missed: Vec<_> = corners.into_iter().filter(|corner| !reached.contains(corner)).collect();
     assert!(missed.is_empty(), "never reached: {missed:?}");
@@ -124,6 +125,7 @@ async fn compare(history: &History) {
                 pair.real = sqlite.open(Limits::default()).await;
                 pair.apply(vec![]).await; // ... and without one after it
             }
+            Event::Retire(age, step) => pair.retire(*age, *step).await,
         }
         pair.compare_stock().await;
     }
@@ -159,6 +161,19 @@ impl Pair {
             clock.advance(step);
             self.apply(vec![]).await;
             time -= step;
+        }
+    }
+
+    async fn retire(&self, age: Duration, step: usize) {
+        let mut after = None;
+        loop {
+            let [model, real] = [&self.model, &self.real].map(|l| l.retire(age, after, step));
+            let (model, real) = (model.await.expect("retired"), real.await.expect("retired"));
+            assert_eq!(model, real);
+            after = model.next;
+            if after.is_none() {
+                return;
+            }
         }
     }
 
@@ -244,6 +259,12 @@ async fn collect(history: &History, reached: &mut BTreeSet<&'static str>) {
             Event::Outage(time) => clock.advance(*time),
             Event::Reopen => {
                 reached.insert("reopened");
+            }
+            Event::Retire(age, _) => {
+                let retired = ledger.retire(*age, None, usize::MAX).await.expect("retired");
+                if retired.holds > 0 {
+                    reached.insert("retired");
+                }
             }
         }
     }

@@ -15,11 +15,15 @@ use crate::{
     shop::{MILLISECOND, SECOND, Shop, all, done, key, settle, word},
 };
 
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
 on_each_ledger! { one_thread:
     ids_rise_with_time
     close_does_what_is_queued_and_takes_nothing_more
     after_close_every_verb_says_closed
     a_closed_engine_can_be_closed_again_without_harm
+    close_does_not_wait_for_ever
+    a_ping_is_answered_by_the_ledger
 }
 
 async fn ids_rise_with_time(kind: Kind) {
@@ -94,6 +98,32 @@ async fn a_closed_engine_can_be_closed_again_without_harm(kind: Kind) {
     assert_eq!(shop.engine.close().await.expect_err("it fails").kind, FailureKind::Closed);
 }
 
+async fn close_does_not_wait_for_ever(kind: Kind) {
+    let shop = Shop::open(kind).await;
+    shop.create("MUG", 10).await;
+    let (gate, first) = busy(&shop).await;
+    let closing = shop.meanwhile(|shop| async move { shop.engine.close().await });
+    for _ in 0..29 {
+        settle().await;
+        shop.clock.advance(SECOND);
+    }
+    settle().await;
+    assert!(!closing.is_finished());
+    shop.clock.advance(SECOND);
+    let failure = done(closing).await.expect_err("the ledger is silent");
+    assert_eq!(failure.kind, FailureKind::Unavailable);
+    assert!(first.await.is_err()); // it was told that it is not known
+    gate.open();
+}
+
+async fn a_ping_is_answered_by_the_ledger(kind: Kind) {
+    let shop = Shop::open(kind).await;
+    shop.engine.ping().await.expect("it answers");
+    shop.ledger.fail_due(1);
+    assert_eq!(shop.engine.ping().await.expect_err("it is away").kind, FailureKind::Unavailable);
+    shop.finish().await;
+}
+
 #[tokio::test]
 async fn a_setting_that_makes_no_sense_is_named() {
     let wrong = |settings: Settings| {
@@ -106,6 +136,11 @@ async fn a_setting_that_makes_no_sense_is_named() {
     assert!(batch_commands.contains("batch_commands"));
     assert!(wrong(Settings { max_waiting: 0, ..Settings::default() }).contains("max_waiting"));
     assert!(wrong(Settings { sweep_batch: 0, ..Settings::default() }).contains("sweep_batch"));
+    let retention = DAY - SECOND;
+    assert!(wrong(Settings { retention, ..Settings::default() }).contains("retention"));
+    let retention_pause = Duration::ZERO;
+    let pause = wrong(Settings { retention_pause, ..Settings::default() });
+    assert!(pause.contains("retention_pause"));
     for heartbeat in [Duration::ZERO, 2 * SECOND + MILLISECOND] {
         assert!(wrong(Settings { heartbeat, ..Settings::default() }).contains("heartbeat"));
     }

@@ -9,9 +9,9 @@ use std::{
 };
 
 use stockhold::{
-    Adjustment, Basket, ConfirmRequest, Engine, EngineBuilder, Error, FailureKind, HoldId,
-    HoldState, HoldView, IdempotencyKey, Limits, OnExpired, Owner, PlaceRequest, Placed, Reason,
-    Reference, Settled, Ttl,
+    Adjustment, Basket, ConfirmRequest, Engine, EngineBuilder, Error, HoldId, HoldState, HoldView,
+    IdempotencyKey, Limits, OnExpired, Owner, PlaceRequest, Placed, Reason, Reference, Settled,
+    Ttl,
     clock::ManualClock,
     conformance::{
         Fixture,
@@ -240,15 +240,7 @@ pub(crate) fn word<T>(answer: &Result<T, Error>) -> &'static str {
     match answer {
         Ok(_) => "ok",
         Err(Error::Rejected(rejection)) => rejection.code(),
-        Err(Error::Failed(failure)) => match failure.kind {
-            FailureKind::Overloaded => "overloaded",
-            FailureKind::Unavailable => "unavailable",
-            FailureKind::Internal => "internal",
-            FailureKind::Closed => "closed",
-            FailureKind::InUse => "in_use",
-            FailureKind::Incompatible => "incompatible",
-            FailureKind::Invalid => "invalid",
-        },
+        Err(Error::Failed(failure)) => failure.kind.code(),
     }
 }
 

@@ -5,7 +5,8 @@
 fn every_behavior_of_a_ledger_is_a_law_of_that_name() {
     let ledger = include_str!("../../src/ledger.rs");
     let suite = include_str!("../../src/conformance.rs");
-    let laws = [suite, include_str!("../../src/conformance/lists.rs")].concat();
+    let lists = include_str!("../../src/conformance/lists.rs");
+    let laws = [suite, lists, include_str!("../../src/conformance/retire.rs")].concat();
     let (suite, _) = suite.split_once("mod $suite").expect("the macro");
     let behaviors: Vec<_> = ledger
         .lines()

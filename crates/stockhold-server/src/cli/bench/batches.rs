@@ -1,15 +1,18 @@
 //! A ledger that counts what goes into it, so that the bare loop can write batches of that size.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use stockhold::{
     Failure, HoldId, HoldView, ItemKey, Movement, StockView,
     ledger::{
-        Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page,
+        Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page, Retired,
         StockQuery, sqlite::SqliteLedger,
     },
     verify::Report,
@@ -118,6 +121,15 @@ impl Ledger for Counting {
 
     async fn due(&self, limit: usize) -> Result<Due, Failure> {
         self.inner.due(limit).await
+    }
+
+    async fn retire(
+        &self,
+        age: Duration,
+        after: Option<HoldId>,
+        limit: usize,
+    ) -> Result<Retired, Failure> {
+        self.inner.retire(age, after, limit).await
     }
 
     async fn verify(&self) -> Result<Report, Failure> {

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Row, Rows};
 use stockhold_core::{
     HoldId,
-    verify::{HoldRow, ItemRow, LineRow, MovementRow, Report, TransitionRow, Verifier},
+    verify::{CarriedRow, HoldRow, ItemRow, LineRow, MovementRow, Report, TransitionRow, Verifier},
 };
 
 use super::rows;
@@ -13,6 +13,7 @@ pub(super) fn verify(conn: &Connection) -> rusqlite::Result<Report> {
     let mut verifier = Verifier::new();
     items(conn, &mut verifier)?;
     holds(conn, &mut verifier)?;
+    carried(conn, &mut verifier)?;
     movements(conn, &mut verifier)?;
     keys(conn, &mut verifier)?;
     Ok(verifier.finish(rows::liveness(conn)?.swept_to().as_millis()))
@@ -75,6 +76,19 @@ fn holds(conn: &Connection, verifier: &mut Verifier) -> rusqlite::Result<()> {
 
 fn transition(row: &Row<'_>) -> rusqlite::Result<TransitionRow> {
     Ok(TransitionRow { n: row.get(1)?, step: row.get(2)?, at: row.get(3)?, lines: None })
+}
+
+/// A file that was not yet opened by a version that removes holds has carried nothing.
+fn carried(conn: &Connection, verifier: &mut Verifier) -> rusqlite::Result<()> {
+    if !conn.table_exists(None, "carried")? {
+        return Ok(());
+    }
+    let mut read = conn.prepare("SELECT item, shipped FROM carried")?;
+    let mut rows = read.query([])?;
+    while let Some(row) = rows.next()? {
+        verifier.carried(&CarriedRow { item: row.get(0)?, shipped: row.get(1)? });
+    }
+    Ok(())
 }
 
 fn movements(conn: &Connection, verifier: &mut Verifier) -> rusqlite::Result<()> {

@@ -13,6 +13,7 @@ pub(super) enum During {
     Commit,
     Read,
     Close,
+    Backup,
 }
 
 impl During {
@@ -24,6 +25,7 @@ impl During {
             Self::Commit => "a commit ended in doubt",
             Self::Read => "the ledger cannot be read",
             Self::Close => "the ledger was not closed in order",
+            Self::Backup => "the ledger cannot be copied",
         }
     }
 }

@@ -6,9 +6,9 @@ use rusqlite::Connection;
 use stockhold_core::{StockItem, Timestamp};
 
 use super::{
-    IsNew, MIGRATIONS, SqliteLedger, check_is_ours,
+    MIGRATIONS, SqliteLedger, connect_to_ours,
     failure::{self, During},
-    readers, rows,
+    rows,
 };
 use crate::Failure;
 
@@ -68,11 +68,9 @@ pub(super) fn in_snapshot<T>(
     path: &Path,
     read: impl FnOnce(&Connection, usize) -> rusqlite::Result<T>,
 ) -> Result<T, Failure> {
-    let unreadable = |e| failure::of(e, During::Open);
-    let mut conn = readers::connect(path).map_err(unreadable)?;
-    check_is_ours(&conn, path, IsNew::No)?;
+    let mut conn = connect_to_ours(path)?;
     let pending = MIGRATIONS.pending_migrations(&conn).unwrap_or(0);
-    let snapshot = conn.transaction().map_err(unreadable)?;
+    let snapshot = conn.transaction().map_err(|e| failure::of(e, During::Open))?;
     let pending = usize::try_from(pending).unwrap_or(0);
     read(&snapshot, pending).map_err(|e| failure::of(e, During::Read))
 }

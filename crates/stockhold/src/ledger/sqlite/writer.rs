@@ -18,6 +18,7 @@ use super::{
     checkpoint::Checkpointer,
     failure::{self, During},
     keys::KeyStore,
+    retire,
     rows::{self, Damaged, ItemNumber, WriteBack},
 };
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
     ledger::{
         Applied, ApplyError, Batch, Due, HoldQuery, Page, StockQuery,
         list::{Scan, active_page},
+        retire::{Retired, Retirement},
     },
 };
 
@@ -44,6 +46,12 @@ pub(super) enum Job {
     Stock(ItemKey, oneshot::Sender<Result<Option<StockView>, Failure>>),
     Active(HoldQuery, oneshot::Sender<Result<Page<HoldView, HoldId>, Failure>>),
     Items(StockQuery, oneshot::Sender<Result<Page<StockView, ItemKey>, Failure>>),
+    Retire {
+        age: Duration,
+        after: Option<HoldId>,
+        limit: usize,
+        answer: oneshot::Sender<Result<Retired, Failure>>,
+    },
     Close(oneshot::Sender<Result<(), Failure>>),
 }
 
@@ -116,6 +124,9 @@ impl Writer {
                 Job::Stock(key, answer) => drop(answer.send(self.stock(key))),
                 Job::Active(query, answer) => drop(answer.send(Ok(self.active(&query)))),
                 Job::Items(query, answer) => drop(answer.send(self.items(&query))),
+                Job::Retire { age, after, limit, answer } => {
+                    drop(answer.send(self.retire(age, after, limit)));
+                }
                 Job::Close(answer) => {
                     jobs.close();
                     return Some(Closed { result: self.close(), answer });
@@ -155,8 +166,7 @@ impl Writer {
         for command in &batch.commands {
             answers.push(self.resident.answer(&self.conn, command, now)?);
         }
-        let next_due = self.resident.book.next_deadline().map(|at| at.since(now));
-        let applied = Applied { answers, next_due };
+        let applied = Applied::to(&self.resident.book, answers, now);
         let is_quiet = !self.resident.book.is_changed();
         if is_quiet && now.since(self.resident.signed_at) < SIGN_OF_LIFE {
             return Ok(Written { applied, keys: None });
@@ -167,16 +177,20 @@ impl Writer {
 
     fn commit(&mut self, written: Written) -> Result<Applied, ApplyError> {
         let Written { applied, keys } = written;
-        let committed = self.conn.prepare_cached("COMMIT").and_then(|mut c| c.execute([]));
-        if let Err(error) = committed {
-            self.stale = true;
+        if let Err(error) = self.commit_file() {
             self.roll_back();
             let failure = failure::of(error, During::Commit);
-            return Err(ApplyError::Unknown { applied, failure });
+            return Err(ApplyError::Unknown { applied: Box::new(applied), failure });
         }
         self.resident.committed(keys);
         self.checkpointer.after_commit(&self.conn);
         Ok(applied)
+    }
+
+    /// After a commit in doubt nobody knows whether the book is as the file.
+    fn commit_file(&mut self) -> rusqlite::Result<usize> {
+        let committed = self.conn.prepare_cached("COMMIT").and_then(|mut c| c.execute([]));
+        committed.inspect_err(|_| self.stale = true)
     }
 
     fn roll_back(&mut self) {
@@ -189,6 +203,28 @@ impl Writer {
         if !self.conn.is_autocommit() && self.conn.execute_batch("ROLLBACK").is_err() {
             tracing::error!("a transaction could not be rolled back");
         }
+    }
+
+    /// The book has no hold that is over, so only the file changes.
+    fn retire(
+        &mut self,
+        age: Duration,
+        after: Option<HoldId>,
+        limit: usize,
+    ) -> Result<Retired, Failure> {
+        self.begin().map_err(|e| failure::of(e, During::Begin))?;
+        let retirement = Retirement { now: self.clock.now(), age };
+        let retired = retire::some(&self.conn, retirement, after, limit);
+        let retired = retired.map_err(|e| failure::of(e, During::Write));
+        let committed = retired.and_then(|retired| match self.commit_file() {
+            Ok(_) => Ok(retired),
+            Err(e) => Err(failure::of(e, During::Commit)),
+        });
+        match &committed {
+            Ok(_) => self.checkpointer.after_commit(&self.conn),
+            Err(_) => self.roll_back_file(),
+        }
+        committed
     }
 
     fn due(&self, limit: usize) -> Due {

@@ -23,6 +23,8 @@ pub(crate) enum Event {
     /// Time passes, and the ledger is away.
     Outage(Duration),
     Reopen,
+    /// Holds that have been over for that long are removed, so many in a step.
+    Retire(Duration, usize),
 }
 
 /// A command, but for the numbers of holds, which are known only when it is told.
@@ -63,6 +65,7 @@ pub(crate) fn histories() -> impl Strategy<Value = History> {
         2 => (1..=2_000_u64).prop_map(Duration::from_millis).prop_map(Event::Wait),
         1 => seconds(4..=40_u64).prop_map(Event::Outage),
         1 => Just(Event::Reopen),
+        1 => (seconds(0..=20_u64), 1..=10_usize).prop_map(|(age, step)| Event::Retire(age, step)),
     ];
     vec(event, 1..=25).prop_map(History)
 }

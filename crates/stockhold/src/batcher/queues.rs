@@ -1,0 +1,210 @@
+//! What waits for its turn, and what is taken into the next batch.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use stockhold_core::{Action, Command, HoldId};
+use tokio::sync::oneshot;
+
+use super::Answer;
+use crate::{Failure, FailureKind, Settings, sweeper::Tally};
+
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    /// Confirm, release and every other verb that is not a place: never shed because of places.
+    settles: VecDeque<Waiting>,
+    sweeps: VecDeque<Waiting>,
+    places: VecDeque<Waiting>,
+    /// The ledger should say that it is alive.
+    pub(super) beat: bool,
+    pub(super) closed: bool,
+}
+
+/// Which queue a command waits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sort {
+    Settle,
+    Sweep,
+    Place,
+}
+
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) command: Command,
+    pub(super) reply: Reply,
+    pub(super) since: Duration,
+}
+
+/// Who wants to know.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Caller(oneshot::Sender<Answer>),
+    Sweeper(Arc<Tally>, HoldId),
+}
+
+impl Reply {
+    fn is_gone(&self) -> bool {
+        matches!(self, Self::Caller(caller) if caller.is_closed())
+    }
+
+    pub(super) fn send(self, answer: Answer) {
+        match self {
+            // A caller that went away meanwhile finds the hold by its key, or lets it expire.
+            Self::Caller(caller) => drop(caller.send(answer)),
+            Self::Sweeper(tally, id) => tally.settle(id, answer.as_ref().err()),
+        }
+    }
+}
+
+/// Commands on their way, and who waits for each.
+pub(super) struct Piece {
+    pub(super) commands: Vec<Command>,
+    pub(super) replies: Vec<Reply>,
+    /// How long the oldest of them had waited when it was taken.
+    pub(super) waited: Duration,
+}
+
+impl Sort {
+    pub(crate) const fn of(command: &Command) -> Self {
+        match command.action {
+            Action::Place(_) => Self::Place,
+            Action::Expire { .. } => Self::Sweep,
+            _ => Self::Settle,
+        }
+    }
+    /// The word that is told.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Settle => "settle",
+            Self::Sweep => "sweep",
+            Self::Place => "place",
+        }
+    }
+}
+
+impl Queues {
+    const fn of(&mut self, sort: Sort) -> &mut VecDeque<Waiting> {
+        match sort {
+            Sort::Settle => &mut self.settles,
+            Sort::Sweep => &mut self.sweeps,
+            Sort::Place => &mut self.places,
+        }
+    }
+
+    /// Lets it wait, unless too much waits already. Places alone are shed for their age.
+    pub(super) fn push(&mut self, waiting: Waiting, settings: &Settings) -> Result<(), Failure> {
+        if self.closed {
+            return Err(closed());
+        }
+        let sort = Sort::of(&waiting.command);
+        let queue = self.of(sort);
+        let is_late = sort == Sort::Place && behind(queue, waiting.since) > settings.max_behind;
+        if is_late || queue.len() >= settings.max_waiting {
+            return Err(overloaded(queue.len()));
+        }
+        queue.push_back(waiting);
+        Ok(())
+    }
+
+    /// Takes the next batch: of each sort its share, then of each what still fits.
+    pub(super) fn take(&mut self, settings: &Settings, now: Duration) -> Option<Piece> {
+        let beat = std::mem::take(&mut self.beat);
+        let mut piece = Piece { commands: Vec::new(), replies: Vec::new(), waited: Duration::ZERO };
+        let mut room = Room { commands: settings.batch_commands, bytes: settings.batch_bytes };
+        let share = settings.batch_commands / 3;
+        for most in [share, usize::MAX] {
+            for queue in [&mut self.settles, &mut self.sweeps, &mut self.places] {
+                piece.take_from(queue, most, &mut room, now);
+            }
+        }
+        (beat || !piece.commands.is_empty()).then_some(piece)
+    }
+
+    /// How many commands wait in each queue.
+    pub(super) fn lengths(&self) -> [(Sort, usize); 3] {
+        [
+            (Sort::Settle, self.settles.len()),
+            (Sort::Sweep, self.sweeps.len()),
+            (Sort::Place, self.places.len()),
+        ]
+    }
+
+    /// Takes back everything that waits; these are the verbs.
+    pub(super) fn fail_all(&mut self, failure: &Failure) -> Vec<&'static str> {
+        let queues = [&mut self.settles, &mut self.sweeps, &mut self.places];
+        let fail = |waiting: Waiting| {
+            let verb = waiting.command.action.verb();
+            waiting.reply.send(Err(failure.again().into()));
+            verb
+        };
+        queues.into_iter().flat_map(|queue| queue.drain(..)).map(fail).collect()
+    }
+}
+
+/// What still fits into a batch.
+struct Room {
+    commands: usize,
+    bytes: usize,
+}
+
+impl Piece {
+    fn take_from(
+        &mut self,
+        queue: &mut VecDeque<Waiting>,
+        most: usize,
+        room: &mut Room,
+        now: Duration,
+    ) {
+        for _ in 0..most {
+            if room.commands == 0 || room.bytes == 0 {
+                return;
+            }
+            let Some(waiting) = queue.pop_front() else { return };
+            if waiting.reply.is_gone() {
+                continue;
+            }
+            room.commands -= 1;
+            room.bytes = room.bytes.saturating_sub(about_bytes(&waiting.command));
+            self.waited = self.waited.max(now.saturating_sub(waiting.since));
+            self.commands.push(waiting.command);
+            self.replies.push(waiting.reply);
+        }
+    }
+
+    /// Deals the commands of a refused batch, with who waits for them, into two pieces. If nobody
+    /// waits any more, their callers were told that it took too long.
+    pub(super) fn halves(mut self, commands: &[Command]) -> (Self, Self) {
+        let half = commands.len() / 2;
+        let rest_replies = self.replies.split_off(half.min(self.replies.len()));
+        let (first, rest) = commands.split_at(half);
+        let piece = |some: &[Command], replies| Self {
+            commands: some.to_vec(),
+            replies,
+            waited: self.waited,
+        };
+        (piece(first, self.replies), piece(rest, rest_replies))
+    }
+
+    pub(super) fn fail(&mut self, failure: &Failure) {
+        for reply in self.replies.drain(..) {
+            reply.send(Err(failure.again().into()));
+        }
+    }
+}
+
+fn about_bytes(command: &Command) -> usize {
+    const COMMAND: usize = 256;
+    const LINE: usize = 160;
+    command.action.items().count().saturating_mul(LINE).saturating_add(COMMAND)
+}
+
+fn behind(queue: &VecDeque<Waiting>, now: Duration) -> Duration {
+    queue.front().map_or(Duration::ZERO, |oldest| now.saturating_sub(oldest.since))
+}
+
+pub(super) fn closed() -> Failure {
+    Failure::new(FailureKind::Closed, "the engine is shutting down")
+}
+
+fn overloaded(waiting: usize) -> Failure {
+    Failure::new(FailureKind::Overloaded, format!("{waiting} commands are waiting already"))
+}

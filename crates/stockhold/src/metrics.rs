@@ -1,0 +1,176 @@
+//! What the engine tells a monitoring system, in the words of Prometheus.
+//!
+//! The lane does tens of thousands of commands a second. So it counts a batch in plain variables,
+//! and adds the sums up here once. No label takes a text that a user has sent.
+
+use std::time::Duration;
+
+use prometheus_client::{
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+use stockhold_core::{
+    Command, Outcome, Rejection, Traffic,
+    verify::{Invariant, Report},
+};
+
+use crate::{FailureKind, batcher::Sort, ledger::Applied};
+
+/// A label: its name, and one of a few words.
+type Label = (&'static str, &'static str);
+
+/// The numbers of one engine. They are counted whether anybody reads them or not.
+///
+/// ```
+/// use prometheus_client::{encoding::text::encode, registry::Registry};
+/// # use stockhold::*;
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let engine = Engine::in_memory()?;
+/// engine.set_policy(&ItemKey::at_default(Sku::new("MUG")?), None, None).await?;
+///
+/// let (mut registry, mut text) = (Registry::default(), String::new());
+/// engine.metrics().register(&mut registry);
+/// encode(&mut text, &registry)?;
+/// assert!(text.contains("stockhold_commands_total{command=\"set_policy\",outcome=\"ok\"} 1"));
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Metrics {
+    commands: Family<[Label; 2], Counter>,
+    units: Family<[Label; 1], Counter>,
+    batch_commands: Histogram,
+    commit_seconds: Histogram,
+    queue_seconds: Histogram,
+    queue_length: Family<[Label; 1], Gauge>,
+    holds_active: Gauge,
+    expiry_lateness: Histogram,
+    violations: Family<[Label; 1], Counter>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let seconds = || Histogram::new(exponential_buckets(0.000_25, 2.0, 16));
+        let metrics = Self {
+            commands: Family::default(),
+            units: Family::default(),
+            batch_commands: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
+            commit_seconds: seconds(),
+            queue_seconds: seconds(),
+            queue_length: Family::default(),
+            holds_active: Gauge::default(),
+            expiry_lateness: Histogram::new(exponential_buckets(0.005, 2.0, 14)),
+            violations: Family::default(),
+        };
+        metrics.begin_at_nothing();
+        metrics
+    }
+
+    /// What an alarm asks for is there before it has happened for the first time.
+    fn begin_at_nothing(&self) {
+        for (what, _) in Traffic::default().units() {
+            drop(self.units.get_or_create(&[("transition", what)]));
+        }
+        for invariant in Invariant::ALL {
+            drop(self.violations.get_or_create(&[("invariant", invariant.as_str())]));
+        }
+    }
+
+    /// Puts the numbers into a registry, under their names. Counters get `_total` from it.
+    pub fn register(&self, registry: &mut Registry) {
+        self.register_counts(registry);
+        self.register_times(registry);
+        let help = "Commands that share a transaction";
+        registry.register("stockhold_batch_commands", help, self.batch_commands.clone());
+        let help = "Commands that were left waiting when the last transaction was begun";
+        registry.register("stockhold_queue_length", help, self.queue_length.clone());
+        let help = "Holds that are active, due or not";
+        registry.register("stockhold_holds_active", help, self.holds_active.clone());
+    }
+
+    fn register_counts(&self, registry: &mut Registry) {
+        let help = "Commands, by what became of them";
+        registry.register("stockhold_commands", help, self.commands.clone());
+        let help = "Units that were moved, by what happened to them";
+        registry.register("stockhold_units", help, self.units.clone());
+        let help = "Broken invariants that a verification of the running engine has found";
+        registry.register("stockhold_invariant_violations", help, self.violations.clone());
+    }
+
+    fn register_times(&self, registry: &mut Registry) {
+        let help = "How long the ledger took for a transaction";
+        registry.register("stockhold_commit_seconds", help, self.commit_seconds.clone());
+        let help = "How long the oldest command of a transaction had waited for it";
+        registry.register("stockhold_queue_seconds", help, self.queue_seconds.clone());
+        let help = "How long after its deadline the latest hold of a transaction was expired";
+        let lateness = self.expiry_lateness.clone();
+        registry.register("stockhold_expiry_lateness_seconds", help, lateness);
+    }
+
+    /// A transaction is begun; its oldest command has waited for that long.
+    pub(crate) fn taken(&self, waited: Duration, left: [(Sort, usize); 3]) {
+        self.queue_seconds.observe(waited.as_secs_f64());
+        for (sort, length) in left {
+            let length = i64::try_from(length).unwrap_or(i64::MAX);
+            self.queue_length.get_or_create(&[("queue", sort.as_str())]).set(length);
+        }
+    }
+
+    /// The ledger has answered, well or not.
+    pub(crate) fn committed(&self, took: Duration) {
+        self.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn applied(&self, commands: &[Command], applied: &Applied) {
+        if !commands.is_empty() {
+            self.batch_commands.observe(as_f64(commands.len()));
+        }
+        let outcomes = applied.answers.iter().map(outcome);
+        self.count(commands.iter().map(|command| command.action.verb()).zip(outcomes));
+        for (what, units) in applied.traffic.units().filter(|(_, units)| *units > 0) {
+            self.units.get_or_create(&[("transition", what)]).inc_by(units);
+        }
+        if let Some(lateness) = applied.traffic.lateness {
+            self.expiry_lateness.observe(lateness.as_secs_f64());
+        }
+        self.holds_active.set(i64::try_from(applied.active_holds).unwrap_or(i64::MAX));
+    }
+
+    /// Commands with these verbs failed, all for the same reason.
+    pub(crate) fn failed(&self, verbs: impl IntoIterator<Item = &'static str>, kind: FailureKind) {
+        self.count(verbs.into_iter().map(|verb| (verb, kind.code())));
+    }
+
+    pub(crate) fn verified(&self, report: &Report) {
+        for violation in &report.violations {
+            self.violations.get_or_create(&[("invariant", violation.invariant.as_str())]).inc();
+        }
+    }
+
+    /// A batch has few sorts of ends: they are sought in a short list, and each label once.
+    fn count(&self, ends: impl Iterator<Item = Label>) {
+        let mut counts: Vec<(Label, u64)> = Vec::new();
+        for end in ends {
+            match counts.iter_mut().find(|(known, _)| *known == end) {
+                Some((_, count)) => *count = count.saturating_add(1),
+                None => counts.push((end, 1)),
+            }
+        }
+        for ((command, outcome), count) in counts {
+            let labels = [("command", command), ("outcome", outcome)];
+            self.commands.get_or_create(&labels).inc_by(count);
+        }
+    }
+}
+
+fn outcome(answer: &Result<Outcome, Rejection>) -> &'static str {
+    answer.as_ref().map_or_else(Rejection::code, |_| "ok")
+}
+
+fn as_f64(number: usize) -> f64 {
+    u32::try_from(number).map_or(f64::MAX, f64::from)
+}

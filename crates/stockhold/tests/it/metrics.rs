@@ -1,0 +1,150 @@
+//! What the engine tells a monitoring system is what has happened.
+
+use prometheus_client::{encoding::text::encode, registry::Registry};
+use stockhold::{FailureKind, Settings, fault::Fault};
+
+use crate::{
+    batcher::busy,
+    fixture::{Kind, Sqlite},
+    shop::{MILLISECOND, SECOND, Shop, all, done, lasting, part, request, settle, word},
+};
+
+on_each_ledger! { one_thread:
+    commands_are_counted_by_what_became_of_them
+    units_are_counted_by_what_became_of_them
+    what_waits_and_what_is_active_is_told
+    what_fails_is_counted_too
+}
+
+/// The numbers of the engine by their names and labels, as Prometheus reads them.
+struct Numbers(String);
+
+impl Numbers {
+    fn of(shop: &Shop) -> Self {
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        shop.engine.metrics().register(&mut registry);
+        encode(&mut text, &registry).expect("it is written");
+        Self(text)
+    }
+
+    /// The number behind this name; 0 if it was never told.
+    fn get(&self, name: &str) -> f64 {
+        let mut lines = self.0.lines().filter(|line| !line.starts_with('#'));
+        let found = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        found.map_or(0.0, |number| number.parse().expect("a number"))
+    }
+
+    fn commands(&self, command: &str, outcome: &str) -> f64 {
+        let labels = format!("{{command=\"{command}\",outcome=\"{outcome}\"}}");
+        self.get(&format!("stockhold_commands_total{labels}"))
+    }
+
+    fn units(&self, transition: &str) -> f64 {
+        self.get(&format!("stockhold_units_total{{transition=\"{transition}\"}}"))
+    }
+}
+
+async fn commands_are_counted_by_what_became_of_them(kind: Kind) {
+    let shop = Shop::without_sweeper(kind).await;
+    shop.create("MUG", 2).await;
+    let id = shop.hold("a", &[("MUG", 1)]).await;
+    shop.hold("b", &[("MUG", 1)]).await;
+    for _ in 0..3 {
+        assert_eq!(word(&shop.place("c", &[("MUG", 1)]).await), "insufficient_stock");
+    }
+    shop.confirm(id).await.expect("it is confirmed");
+    assert_eq!(word(&shop.release(id).await), "already_confirmed");
+    let numbers = Numbers::of(&shop);
+    assert_eq!(numbers.commands("place", "ok"), 2.0);
+    assert_eq!(numbers.commands("place", "insufficient_stock"), 3.0);
+    assert_eq!(numbers.commands("confirm", "ok"), 1.0);
+    assert_eq!(numbers.commands("release", "already_confirmed"), 1.0);
+    assert_eq!(numbers.commands("set_policy", "ok"), 1.0);
+    assert_eq!(numbers.get("stockhold_batch_commands_count"), 8.0);
+    assert_eq!(numbers.get("stockhold_batch_commands_sum"), 8.0);
+    assert_eq!(numbers.get("stockhold_commit_seconds_count"), 8.0);
+    assert!(!numbers.0.contains("_total_total"));
+    shop.finish().await;
+}
+
+async fn units_are_counted_by_what_became_of_them(kind: Kind) {
+    let shop = Shop::without_sweeper(kind).await;
+    shop.create("MUG", 20).await;
+    let paid = shop.hold("a", &[("MUG", 5)]).await;
+    shop.engine.confirm(paid, part(&[("MUG", 3)])).await.expect("it is confirmed");
+    shop.confirm(paid).await.expect_err("it was confirmed in part");
+    shop.engine.ship(paid, None, None).await.expect("it is shipped");
+    let place = lasting(2_000, request("b", &[("MUG", 7)]));
+    shop.engine.place(place).await.expect("it is granted");
+    shop.pass(3 * SECOND).await;
+    shop.hold("c", &[("MUG", 17)]).await; // b is in the way, and a second late
+    let numbers = Numbers::of(&shop);
+    let units = ["place", "confirm", "release", "ship", "expire", "cancel", "revoke", "rehold"];
+    assert_eq!(units.map(|step| numbers.units(step)), [29.0, 3.0, 2.0, 3.0, 7.0, 0.0, 0.0, 0.0]);
+    assert_eq!(numbers.get("stockhold_expiry_lateness_seconds_sum"), 1.0);
+    assert_eq!(numbers.get("stockhold_expiry_lateness_seconds_count"), 1.0);
+    shop.finish().await;
+}
+
+async fn what_waits_and_what_is_active_is_told(kind: Kind) {
+    let settings = Settings { batch_commands: 10, ..Settings::default() };
+    let shop = Shop::open_with(kind, |b| b.without_sweeper().settings(settings)).await;
+    shop.create("MUG", 100).await;
+    let (gate, first) = busy(&shop).await;
+    let place = |_| shop.meanwhile(|shop| async move { shop.hold("x", &[("MUG", 1)]).await });
+    let waiting: Vec<_> = (0..15).map(place).collect();
+    settle().await;
+    shop.clock.advance(200 * MILLISECOND);
+    let stuck = stockhold::fault::Gate::closed();
+    shop.ledger.next(Fault::Delayed(stuck.clone()));
+    gate.open();
+    shop.seen(2).await;
+    let numbers = Numbers::of(&shop);
+    assert_eq!(numbers.get("stockhold_queue_length{queue=\"place\"}"), 5.0);
+    assert_eq!(numbers.get("stockhold_queue_length{queue=\"settle\"}"), 0.0);
+    assert_eq!(numbers.get("stockhold_queue_seconds_sum"), 0.2);
+    stuck.open();
+    done(first).await;
+    all(waiting).await;
+    let numbers = Numbers::of(&shop);
+    assert_eq!(numbers.get("stockhold_queue_length{queue=\"place\"}"), 0.0);
+    assert_eq!(numbers.get("stockhold_holds_active"), 16.0);
+    assert_eq!(numbers.get("stockhold_commit_seconds_sum"), 0.2); // the first waited at the gate
+    shop.finish().await;
+}
+
+async fn what_fails_is_counted_too(kind: Kind) {
+    let settings = Settings { max_waiting: 1, ..Settings::default() };
+    let shop = Shop::open_with(kind, |b| b.without_sweeper().settings(settings)).await;
+    shop.create("MUG", 100).await;
+    shop.ledger.next(Fault::Unavailable);
+    assert_eq!(word(&shop.place("x", &[("MUG", 1)]).await), "unavailable");
+    shop.ledger.poison(|_| true);
+    assert_eq!(word(&shop.place("x", &[("MUG", 1)]).await), "internal");
+    shop.ledger.heal();
+    let (gate, first) = busy(&shop).await;
+    let waiting = shop.meanwhile(|shop| async move { shop.hold("x", &[("MUG", 1)]).await });
+    settle().await;
+    assert_eq!(word(&shop.place("x", &[("MUG", 1)]).await), "overloaded");
+    gate.open();
+    all(vec![first, waiting]).await;
+    let numbers = Numbers::of(&shop);
+    let outcomes = ["ok", "unavailable", "internal", "overloaded"];
+    assert_eq!(outcomes.map(|outcome| numbers.commands("place", outcome)), [2.0, 1.0, 1.0, 1.0]);
+    shop.finish().await;
+}
+
+#[tokio::test]
+async fn broken_invariants_are_counted_when_they_are_found() {
+    let fixture = std::sync::Arc::new(Sqlite::default());
+    let shop = Shop::open_on(fixture.clone(), |builder| builder).await;
+    shop.create("MUG", 5).await;
+    let name = "stockhold_invariant_violations_total{invariant=\"I4\"}";
+    assert!(Numbers::of(&shop).0.contains(&format!("{name} 0")));
+    let shell = rusqlite::Connection::open(fixture.path()).expect("a shell");
+    shell.execute("UPDATE stock SET on_hand = 6", []).expect("it is damaged");
+    assert!(!shop.engine.verify().await.expect("it answers").is_clean());
+    assert_eq!(Numbers::of(&shop).get(name), 1.0);
+    shop.engine.close().await.expect("it closes");
+    assert_eq!(shop.engine.verify().await.expect_err("it fails").kind, FailureKind::Closed);
+}
