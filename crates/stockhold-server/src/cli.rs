@@ -1,6 +1,7 @@
 //! The command line.
 
 mod answer;
+mod backup;
 mod basket;
 mod bench;
 mod completions;
@@ -12,6 +13,7 @@ mod hold;
 mod key;
 mod ledger_file;
 mod movements;
+mod openapi;
 mod pages;
 mod path;
 mod refusal;
@@ -76,6 +78,7 @@ stock, 4 if the hold has expired, 5 if an invariant is broken. `stockhold help C
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Backup(backup::Backup),
     Bench(bench::Bench),
     #[command(hide = true)]
     BenchNoop(bench::Noop),
@@ -86,6 +89,8 @@ enum Command {
     Hold(hold::HoldCommand),
     Key(key::Key),
     Movements(movements::Movements),
+    #[command(name = "openapi")]
+    OpenApi(openapi::OpenApi),
     Serve(serve::Serve),
     #[command(name = "stock")]
     Stock(stock::StockCommand),
@@ -98,6 +103,7 @@ impl Command {
             start_log(log.as_deref().unwrap_or("warn"), LogFormat::Text)?;
         }
         match self {
+            Self::Backup(backup) => backup.run(),
             Self::Bench(bench) => bench.run(),
             Self::BenchNoop(noop) => noop.run(),
             Self::Completions(completions) => completions.run(Cli::command()),
@@ -106,6 +112,7 @@ impl Command {
             Self::Hold(hold) => hold.run(remote),
             Self::Key(key) => key.run(),
             Self::Movements(movements) => movements.run(remote),
+            Self::OpenApi(openapi) => openapi.run(),
             // It has settings, which may say something else.
             Self::Serve(serve) => serve.run(log),
             Self::Stock(stock) => stock.run(remote),

@@ -178,6 +178,88 @@ fn stock_is_received_adjusted_and_counted_from_the_command_line() {
         .prints(&["count -157"]);
 }
 
+/// The texts under this name in all items of these pages.
+fn of_all(pages: &str, name: &str) -> Vec<String> {
+    let pages = pages.lines().map(|page| serde_json::from_str::<Value>(page).unwrap());
+    let items = pages.flat_map(|page| page["items"].as_array().unwrap().clone());
+    items.map(|item| item[name].to_string().trim_matches('"').to_owned()).collect()
+}
+
+#[test]
+fn holds_are_listed_page_by_page_or_all_of_them() {
+    let serving = with_mugs();
+    let shop = |args: &[&str]| ask(&serving.address, args);
+    let mut placed: Vec<_> = (0..5).map(|_| place(&serving, &["--line", "MUG=1"])).collect();
+    placed.reverse();
+    let all = shop(&["hold", "list", "--all", "--limit", "2", "--json"]).ok().out;
+    assert_eq!(of_all(&all, "id"), placed, "the newest first");
+    assert!(all.lines().count() >= 3, "a page a line: {all}");
+    let tables = shop(&["hold", "list", "--all", "--limit", "2"]).ok();
+    let tables = tables.prints(&placed.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(tables.out.contains("1 MUG") && !tables.out.contains("--cursor"), "{tables:?}");
+
+    let first = shop(&["hold", "list", "--limit", "2"]).ok().prints(&["--cursor "]);
+    let cursor = first.out.split("--cursor ").nth(1).unwrap().split(',').next().unwrap();
+    let second = shop(&["hold", "list", "--limit", "2", "--cursor", cursor, "--json"]).ok();
+    assert_eq!(of_all(&second.out, "id"), placed[2..4]);
+
+    shop(&["hold", "release", &placed[0]]).ok();
+    let active = ["hold", "list", "--owner", "ann", "--state", "active", "--sku", "MUG", "--json"];
+    assert_eq!(of_all(&shop(&active).ok().out, "id"), placed[1..]);
+    let nobody = shop(&["hold", "list", "--owner", "nobody"]).ok();
+    assert!(!nobody.out.contains("MUG") && nobody.out.contains("owner"), "{nobody:?}");
+    shop(&["hold", "list", "--sku", "MUG"]).ends(1).complains(&["invalid_field", "state"]);
+    shop(&["hold", "list", "--cursor", "x"]).ends(1).complains(&["field cursor"]);
+}
+
+#[test]
+fn stock_and_movements_are_listed() {
+    let serving = with_mugs();
+    let shop = |args: &[&str]| ask(&serving.address, args);
+    for sku in ["CUP", "MUG-2", "a%b"] {
+        shop(&["stock", "set", sku, "--on-hand", "3"]).ok();
+    }
+    let mugs = shop(&["stock", "list", "--prefix", "MUG", "--json"]).ok().out;
+    assert_eq!(of_all(&mugs, "sku"), ["MUG", "MUG-2"]);
+    let one_by_one = shop(&["stock", "list", "--all", "--limit", "1", "--json"]).ok().out;
+    assert_eq!(of_all(&one_by_one, "sku"), ["CUP", "MUG", "MUG-2", "a%b"]);
+
+    shop(&["stock", "receive", "MUG", "5", "--reference", "n-1"]).ok();
+    shop(&["stock", "adjust", "MUG", "-2", "--reason", "broken"]).ok();
+    let all = shop(&["movements", "--sku", "MUG", "--all", "--limit", "1", "--json"]).ok().out;
+    assert_eq!(of_all(&all, "kind"), ["create", "receive", "adjust"]);
+    shop(&["movements", "--sku", "MUG"]).ok().prints(&["+5", "n-1", "-2", "broken", "13"]);
+    let last = of_all(&all, "id").pop().unwrap();
+    let none = shop(&["movements", "--after", &last, "--json"]).ok().out;
+    assert_eq!(of_all(&none, "id"), Vec::<String>::new());
+}
+
+#[test]
+fn confirmed_units_are_shipped_or_cancelled_and_held_ones_revoked() {
+    let serving = with_mugs();
+    let shop = |args: &[&str]| ask(&serving.address, args);
+    let id = place(&serving, &["--line", "MUG=5"]);
+    shop(&["hold", "ship", &id]).ends(1).complains(&["not_confirmed"]);
+    shop(&["hold", "confirm", &id]).ok();
+    let ship = ["hold", "ship", &id, "--line", "MUG=2", "--idempotency-key", "parcel-1"];
+    for _ in 0..2 {
+        shop(&ship).ok().prints(&["5 confirmed, of these 2 shipped"]);
+    }
+    shop(&["hold", "cancel", &id]).ok().prints(&["2 shipped and 3 cancelled", "shipped"]);
+    let id = place(&serving, &["--line", "MUG=1"]);
+    shop(&["hold", "revoke", &id]).ends(2).complains(&["--reason"]);
+    shop(&["hold", "revoke", &id, "--reason", "fraud"]).ok().prints(&["revoked"]);
+    let item = shop(&["stock", "get", "MUG", "--json"]).ok().json();
+    assert_eq!((&item["on_hand"], &item["available"]), (&json!(8), &json!(8)));
+}
+
+#[test]
+fn the_document_of_the_api_is_that_of_the_server() {
+    let printed = Said::of(run(&["openapi"])).ok().json();
+    assert_eq!(printed["openapi"].as_str().map(|version| &version[..3]), Some("3.1"));
+    assert!(printed["paths"]["/v1/holds"]["post"].is_object());
+}
+
 #[test]
 fn stock_is_exported_from_the_file_of_a_ledger_that_is_open() {
     let folder = tempfile::tempdir().unwrap();

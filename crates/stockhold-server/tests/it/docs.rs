@@ -15,7 +15,7 @@ use crate::child::{Serving, url};
 fn the_api_by_example_is_as_it_says() {
     let serving = Serving::start("memory:");
     let text = document("api.md").replace("127.0.0.1:7300", &serving.address);
-    assert!(check(&text, &[]) > 20);
+    assert!(check(&text, &[]) > 15);
 }
 
 #[test]

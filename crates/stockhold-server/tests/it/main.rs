@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected ends")]
 
 mod access;
+mod backup;
 mod bad_input;
 mod bench;
 mod child;
@@ -11,6 +12,7 @@ mod connections;
 mod contract;
 mod crash;
 mod demo;
+mod docs;
 mod holds;
 mod lists;
 mod lossy;
