@@ -22,7 +22,7 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
     }
@@ -354,6 +354,20 @@ fn read_request(stream: &mut std::net::TcpStream) -> String {
         text.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
     }
     text
+}
+
+/// Takes one connection, reads the head of a request, answers with this and hangs up. Where, and
+/// what was read.
+pub(crate) fn answer_once(answer: &'static str) -> (String, std::thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let request = read_request(&mut stream);
+        stream.write_all(answer.as_bytes()).unwrap();
+        request
+    });
+    (address, server)
 }
 
 fn header<'a>(request: &'a str, name: &str) -> &'a str {

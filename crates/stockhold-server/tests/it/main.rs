@@ -6,6 +6,7 @@ mod access;
 mod backup;
 mod bad_input;
 mod bench;
+mod catalogue;
 mod child;
 mod cli;
 mod connections;
