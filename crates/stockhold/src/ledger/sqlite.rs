@@ -44,6 +44,7 @@ mod failure;
 mod keys;
 mod look;
 mod readers;
+mod resident;
 mod retire;
 mod rows;
 mod views;
