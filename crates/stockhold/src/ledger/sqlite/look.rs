@@ -99,6 +99,22 @@ mod tests {
     }
 
     #[test]
+    fn a_ledger_of_an_older_version_is_told_from_a_damaged_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shop.db");
+        let mut conn = Connection::open(&path).unwrap();
+        conn.pragma_update(None, "application_id", crate::ledger::sqlite::APPLICATION_ID).unwrap();
+        MIGRATIONS.to_version(&mut conn, 1).unwrap();
+        drop(conn);
+        let facts = SqliteLedger::inspect_file(&path).unwrap();
+        assert_eq!((facts.schema, facts.pending > 0), (1, true));
+        let failure = SqliteLedger::verify_file(&path).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Incompatible);
+        assert!(failure.message.contains("older version"), "{failure}");
+        SqliteLedger::read_stock(&path, |_| ControlFlow::Continue(())).unwrap();
+    }
+
+    #[test]
     fn what_is_no_ledger_is_told_apart_from_what_is_not_there() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("note.db");
