@@ -174,6 +174,8 @@ impl Settings {
             command_deadline: command_deadline.get(),
             sweep_batch: sweep_batch.size(),
             heartbeat: heartbeat.get(),
+            retention: self.retention.age.get(),
+            retention_pause: self.retention.pause.get(),
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod access;
 mod bad_input;
+mod batch;
 mod bench;
 mod child;
 mod connections;
@@ -14,8 +15,10 @@ mod holds;
 mod lists;
 mod lossy;
 mod openapi;
+mod operations;
 mod problems;
 mod program;
+mod protocols;
 mod settings;
 mod stock;
 mod support;
