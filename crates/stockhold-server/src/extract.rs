@@ -1,11 +1,14 @@
 //! Takes requests apart. Whatever is wrong becomes a problem that names it.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use axum::{
     body::{Bytes, HttpBody},
     extract::{FromRequest, FromRequestParts, Path, Request, rejection::PathRejection},
-    http::{HeaderMap, HeaderName, header::CONTENT_TYPE, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE, request::Parts},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
@@ -13,14 +16,41 @@ use stockhold::{HoldId, IdempotencyKey, ItemKey, Sku};
 use tokio::time::timeout;
 
 use crate::{
+    access::Visit,
     problem::{Kind, Problem},
+    settings::{self, Settings},
     wire::{FromQuery, ItemQuery, parse, refuse_query, word},
 };
 
-/// The largest body.
-const BODY_MOST: usize = 64 * 1024;
-/// How long a body may take to come in.
-const BODY_PATIENCE: Duration = Duration::from_secs(30);
+/// How large a body may be, and how long it may take to come in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    most: usize,
+    most_of_a_batch: usize,
+    patience: Duration,
+}
+
+impl Bounds {
+    pub(crate) fn of(settings: &settings::Server) -> Self {
+        Self {
+            most: settings.max_body.size(),
+            most_of_a_batch: settings.max_batch_body.size(),
+            patience: settings.body_timeout.get(),
+        }
+    }
+
+    const fn of_a_batch(self) -> Self {
+        Self { most: self.most_of_a_batch, ..self }
+    }
+
+    /// Those of a request; one that did not come in by the service has the defaults.
+    fn of_request(request: &Request) -> Self {
+        static DEFAULT: LazyLock<Bounds> =
+            LazyLock::new(|| Bounds::of(&Settings::default().server));
+        let visit = request.extensions().get::<Arc<Visit>>();
+        visit.map_or_else(|| *DEFAULT, |visit| visit.bounds())
+    }
+}
 
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -129,6 +159,36 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
     }
 }
 
+/// The JSON body of a batch, which may be larger than others.
+pub(crate) struct BatchJson<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for BatchJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        match content(request.headers()) {
+            Content::Json => {
+                let bounds = Bounds::of_request(&request).of_a_batch();
+                parse(&read_within(request, bounds).await?).map(Self)
+            }
+            Content::None | Content::Other => Err(not_json()),
+        }
+    }
+}
+
+/// The name of the request, for an answer that has problems in it.
+pub(crate) struct RequestName(pub(crate) HeaderValue);
+
+impl<S: Sync> FromRequestParts<S> for RequestName {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let visit = parts.extensions.get::<Arc<Visit>>();
+        let name = visit.map(|visit| visit.request_id().clone());
+        Ok(Self(name.unwrap_or_else(|| HeaderValue::from_static("none"))))
+    }
+}
+
 /// A JSON body that may be left out.
 pub(crate) struct JsonOrNone<T>(pub(crate) T);
 
@@ -186,19 +246,29 @@ fn item(sku: Sku, query: ItemQuery) -> ItemKey {
 }
 
 async fn read(request: Request) -> Result<Bytes, Problem> {
+    let bounds = Bounds::of_request(&request);
+    read_within(request, bounds).await
+}
+
+async fn read_within(request: Request, bounds: Bounds) -> Result<Bytes, Problem> {
+    let Bounds { most, patience, .. } = bounds;
     let body = request.into_body();
-    if body.size_hint().lower() > BODY_MOST as u64 {
-        return Err(too_large());
+    if body.size_hint().lower() > most as u64 {
+        return Err(too_large(most));
     }
-    match timeout(BODY_PATIENCE, Limited::new(body, BODY_MOST).collect()).await {
+    match timeout(patience, Limited::new(body, most).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(most)),
         Ok(Err(_)) => Err(Problem::field("body", "broke off")),
-        Err(_) => Err(Problem::new(Kind::RequestTimeout, "the body was not complete in 30 s")),
+        Err(_) => Err(too_slow(patience)),
     }
 }
 
-fn too_large() -> Problem {
-    Problem::new(Kind::BodyTooLarge, format!("the body must have at most {BODY_MOST} bytes"))
+fn too_large(most: usize) -> Problem {
+    Problem::new(Kind::BodyTooLarge, format!("the body must have at most {most} bytes"))
         .or_field("body")
+}
+
+fn too_slow(patience: Duration) -> Problem {
+    Problem::new(Kind::RequestTimeout, format!("the body was not complete in {patience:?}"))
 }

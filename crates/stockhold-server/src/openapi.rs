@@ -117,10 +117,16 @@ fn response(kinds: &[Kind]) -> Response {
     }
 }
 
+/// The schema of a problem of this kind.
+pub(crate) fn problem_of(kind: Kind) -> Ref {
+    Ref::from_schema_name(problems::name(kind))
+}
+
 fn one_of(kinds: &[Kind]) -> RefOr<Schema> {
-    let refer = |kind: &Kind| Ref::from_schema_name(problems::name(*kind));
     match kinds {
-        [kind] => refer(kind).into(),
-        kinds => kinds.iter().fold(OneOfBuilder::new(), |all, kind| all.item(refer(kind))).into(),
+        [kind] => problem_of(*kind).into(),
+        kinds => {
+            kinds.iter().fold(OneOfBuilder::new(), |all, kind| all.item(problem_of(*kind))).into()
+        }
     }
 }

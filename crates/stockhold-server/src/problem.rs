@@ -119,7 +119,7 @@ problems! {
     NotAcceptable, NOT_ACCEPTABLE, "not_acceptable", "not-acceptable", "The answer would not be accepted",
         "Accept application/json.";
     RequestTimeout, REQUEST_TIMEOUT, "request_timeout", "request-timeout", "The body came too slowly",
-        "Send the whole body within 30 s.";
+        "Send the whole body in the time that the detail says.";
     InsufficientStock, CONFLICT, "insufficient_stock", "insufficient-stock", "Not enough stock",
         "Ask for fewer units, or try again after next_due_at, when a hold may have died.";
     AlreadyConfirmed, CONFLICT, "already_confirmed", "already-confirmed", "The hold is already confirmed",
@@ -149,7 +149,7 @@ problems! {
     HoldExpired, GONE, "hold_expired", "hold-expired", "The hold has expired",
         "Place a new hold; if it is paid already, confirm with on_expired: rehold.";
     BodyTooLarge, PAYLOAD_TOO_LARGE, "body_too_large", "body-too-large", "The body is too large",
-        "Send at most 64 KiB.";
+        "Send at most as many bytes as the detail says.";
     UnsupportedMediaType, UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "unsupported-media-type", "The body must be application/json",
         "Send the header Content-Type: application/json.";
     NotInHold, UNPROCESSABLE_ENTITY, "not_in_hold", "not-in-hold", "The hold has no such line",
@@ -244,6 +244,28 @@ impl Problem {
     /// Names the field that takes a quantity out of its range: the rules cannot know its name.
     pub(crate) fn out_of_range(self, field: &'static str) -> Self {
         if self.0.kind == Kind::OutOfRange { self.or_field(field) } else { self }
+    }
+
+    /// The same of an item of a batch: its fields are those of the item.
+    pub(crate) fn within(mut self, index: usize) -> Self {
+        let Some(field) = self.0.field.take() else { return self };
+        let field = if field == "Idempotency-Key" { "idempotency_key".into() } else { field };
+        let inside = match &*field {
+            "body" => format!("items[{index}]"),
+            field => format!("items[{index}].{field}"),
+        };
+        if let Some(fault) = self.0.detail.strip_prefix(&*field) {
+            self.0.detail = format!("{inside}{fault}").into();
+        }
+        self.0.field = Some(inside.into());
+        self
+    }
+
+    /// Status and body, for an answer that has many of them.
+    pub(crate) fn written(self, request_id: &HeaderValue) -> (StatusCode, Vec<u8>) {
+        let request_id = request_id.to_str().unwrap_or_default();
+        self.0.log(request_id);
+        (self.0.kind.row().status, body::write(&self.0, request_id))
     }
 
     fn rejected(rejection: Box<Rejection>) -> Self {

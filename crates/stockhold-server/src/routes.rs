@@ -2,33 +2,47 @@
 
 mod route;
 
-use axum::{Router, handler::Handler};
+use std::sync::Arc;
+
+use axum::{Extension, Router, handler::Handler};
 use stockhold::Engine;
 
 pub(crate) use self::route::{KEY, Route, header};
 use self::route::{LIMIT, REPLAYED};
 use crate::{
     access::{Need, Scope},
-    docs, health, holds, lists, openapi,
+    batch, docs, health, holds, lists,
+    metrics::{self, Metrics},
+    openapi,
     problem::{self, Kind, Problem},
     stock,
     wire::{
-        AdjustmentBody, After, ConfirmBody, ExtendBody, HealthBody, HoldBody, HoldPageBody,
-        ItemBody, Limit, LocationWord, MovedBody, MovementPageBody, OpenLinesBody, OwnerWord,
-        PlaceBody, PolicyBody, Prefix, ReleaseBody, RevokeBody, SkuWord, State, StockPageBody,
+        AdjustmentBody, After, BatchAnswerBody, BatchBody, ConfirmBody, ExtendBody, HealthBody,
+        HoldBody, HoldPageBody, ItemBody, Limit, LocationWord, MovedBody, MovementPageBody,
+        OpenLinesBody, OwnerWord, PlaceBody, PolicyBody, Prefix, ReleaseBody, RevokeBody, SkuWord,
+        State, StockPageBody,
     },
 };
 
 /// Everything that can be asked.
-pub(crate) fn router(engine: Engine) -> Router {
+pub(crate) fn router(engine: Engine, metrics: Arc<Metrics>) -> Router {
     let add = |router: Router<Engine>, route: Route| router.route(route.path, route.handler);
-    let router = all().into_iter().fold(Router::new(), add);
-    router.fallback(no_route).method_not_allowed_fallback(method_not_allowed).with_state(engine)
+    let metrics = Extension(metrics);
+    all()
+        .into_iter()
+        .map(|route| if route.path == METRICS { route.layer(metrics.clone()) } else { route })
+        .fold(Router::new(), add)
+        .fallback(no_route)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(engine)
 }
 
 /// Every route, in the order of the document.
 pub(crate) fn all() -> Vec<Route> {
-    [of_holds(), of_stock(), of_movements(), of_operation()].into_iter().flatten().collect()
+    [of_holds(), of_stock(), of_batch(), of_movements(), of_operation()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Why a confirm is refused: the row of the table of states and verbs.
@@ -147,6 +161,17 @@ fn of_stock() -> Vec<Route> {
 
 const LOCATION: &str = "Where the item lies; left out: `default`.";
 
+fn of_batch() -> Vec<Route> {
+    vec![
+        Route::post("/v1/batch", Need::Key, batch::batch)
+            .does("batch", "Does many verbs in order, each by itself.")
+            .mind("An item has the op, the fields of its verb's body, and id, or sku and location. \
+                   Each is answered as the verb alone would be; one that is refused spoils no other.")
+            .takes::<BatchBody>()
+            .answers::<BatchAnswerBody>(200, "An answer for each item."),
+    ]
+}
+
 fn of_movements() -> Vec<Route> {
     vec![
         Route::get("/v1/movements", Need::Scope(Scope::Read), lists::movements)
@@ -160,6 +185,8 @@ fn of_movements() -> Vec<Route> {
     ]
 }
 
+const METRICS: &str = "/metrics";
+
 fn of_operation() -> Vec<Route> {
     vec![
         Route::get("/livez", Need::ReadFromElsewhere, health::live)
@@ -169,6 +196,9 @@ fn of_operation() -> Vec<Route> {
             .does("ready", "Whether requests can be served, and on what that hangs.")
             .answers::<HealthBody<'_>>(200, "They can.")
             .refuses(&[Kind::Unavailable]),
+        Route::get(METRICS, Need::ReadFromElsewhere, metrics::page)
+            .does("metrics", "What the service counts, for Prometheus.")
+            .says(200, "application/openmetrics-text", "The numbers."),
         Route::get("/problems/{name}", Need::ReadFromElsewhere, problem::page)
             .does("problem", "What a problem means, and its cure.")
             .named("The last part of the problem's type.")

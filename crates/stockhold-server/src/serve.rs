@@ -1,51 +1,41 @@
 //! Takes connections, guards what they ask, and ends in good order.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `serve/connection.rs` | one connection: TLS, which HTTP, and how long it may be silent |
+//! | `serve/patient.rs` | a client that does not take its answer |
+//! | `serve/respond.rs` | one request: who asks, where it leads, what is noted of it |
+//! | `serve/guard.rs` | web pages that are not meant to ask |
+//! | `serve/lingering.rs` | a body that nobody wants to read to its end |
 
-use std::{
-    any::Any,
-    convert::Infallible,
-    future::poll_fn,
-    io,
-    net::{IpAddr, SocketAddr},
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    body::Body,
-    http::Request,
-    response::{IntoResponse, Response},
-};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use stockhold::{
-    Engine, Failure, FailureKind,
+    Engine,
     clock::{Clock, SystemClock},
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::timeout,
 };
-use tower_service::Service as _;
-use tracing::{debug, error, warn};
+use tracing::warn;
 
-use self::{guard::Guard, lingering::Lingering, request_id::RequestIds};
+pub use self::tls::{Tls, TlsError};
+use self::{connection::Connections, respond::Responder};
 use crate::{
-    access::{Keys, Visit},
-    problem, routes,
+    access::Keys,
+    settings::{self, Settings},
 };
 
+mod connection;
 mod guard;
 mod lingering;
+mod patient;
 mod request_id;
+mod respond;
+mod tls;
 
-/// How long a connection may take to send the head of its next request, idle time included.
-const HEAD_PATIENCE: Duration = Duration::from_secs(30);
-/// How long requests that were begun have to end when the server shuts down.
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(30);
 /// How long to wait when no connection can be taken, mostly because too many files are open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -77,23 +67,54 @@ pub async fn run(
 }
 
 /// A service that is not yet served: an engine, and how to serve it.
+///
+/// ```
+/// # use stockhold::Engine;
+/// # use stockhold_server::{access::Keys, serve::Service, settings::Settings};
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let engine = Engine::in_memory()?;
+/// let settings = Settings::default();
+/// let service = Service::new(engine.clone()).settings(settings.server).keys(Keys::default());
+/// # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let shutdown = async {};
+/// service.run(listener, shutdown).await?;
+/// # engine.close().await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Service {
     engine: Engine,
     keys: Keys,
+    settings: settings::Server,
+    tls: Option<Tls>,
 }
 
 impl Service {
-    /// As [`run`] serves it.
+    /// As [`run`] serves it: without keys and TLS, and with the settings of `default.toml`.
     #[must_use]
     pub fn new(engine: Engine) -> Self {
-        Self { engine, keys: Keys::default() }
+        Self { engine, keys: Keys::default(), settings: Settings::default().server, tls: None }
     }
 
     /// Lets in only who has one of these keys; everybody if there are none.
     #[must_use]
     pub fn keys(mut self, keys: Keys) -> Self {
         self.keys = keys;
+        self
+    }
+
+    /// Is as patient as these settings say. Where it listens, and its certificate, are up to the
+    /// caller.
+    #[must_use]
+    pub fn settings(mut self, settings: settings::Server) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Speaks TLS only.
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -106,141 +127,68 @@ impl Service {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
-        let server = Arc::new(Server::new(self, listener.local_addr()?));
-        serve(listener, server, shutdown).await;
+        let Self { engine, keys, settings, tls } = self;
+        let responder =
+            Responder::new(engine, keys, &settings, listener.local_addr()?, tls.as_ref());
+        let connections = Arc::new(Connections::new(responder, &settings, tls));
+        let door =
+            Door { slots: Arc::new(Semaphore::new(settings.max_connections.size())), listener };
+        let (stop, stopped) = watch::channel(());
+        let mut shutdown = pin!(shutdown);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                Some((stream, slot)) = door.next() => {
+                    let serving = Arc::clone(&connections).serve(stream, stopped.clone());
+                    tokio::spawn(async move {
+                        serving.await;
+                        drop(slot);
+                    });
+                }
+            }
+        }
+        drop((door, stopped));
+        end(&stop, settings.shutdown_timeout.get()).await;
         Ok(())
     }
 }
 
-async fn serve(
-    listener: TcpListener,
-    server: Arc<Server>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) {
-    let (stop, stopped) = watch::channel(());
-    let mut shutdown = pin!(shutdown);
-    loop {
-        tokio::select! {
-            biased;
-            () = &mut shutdown => break,
-            stream = accept(&listener) => {
-                tokio::spawn(Arc::clone(&server).connection(stream, stopped.clone()));
-            }
-        }
-    }
-    drop((listener, stopped));
+/// Tells the connections to end, and waits for them.
+async fn end(stop: &watch::Sender<()>, patience: Duration) {
     stop.send_replace(());
     // Every connection has a receiver; the last one that is dropped ends the wait.
-    if timeout(SHUTDOWN_PATIENCE, stop.closed()).await.is_err() {
+    if timeout(patience, stop.closed()).await.is_err() {
         warn!(open = stop.receiver_count(), "connections did not end in time");
     }
 }
 
-/// The next connection. One that fails on the way is the client's matter; when there are no more
-/// files to open, the others need time to end.
-async fn accept(listener: &TcpListener) -> TcpStream {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return stream,
-            Err(error) => {
-                warn!(%error, "no connection was taken");
-                SystemClock.sleep(ACCEPT_PAUSE).await;
+/// Where connections come in, as long as there is room.
+struct Door {
+    listener: TcpListener,
+    slots: Arc<Semaphore>,
+}
+
+impl Door {
+    /// The next connection, and its slot. Whoever finds none waits outside, in the queue of the
+    /// listener, which the kernel bounds.
+    async fn next(&self) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+        // It is never closed.
+        let slot = Arc::clone(&self.slots).acquire_owned().await.ok()?;
+        Some((self.accept().await, slot))
+    }
+
+    /// A connection that fails on the way is the client's matter; when there are no more files to
+    /// open, the others need time to end.
+    async fn accept(&self) -> TcpStream {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => return stream,
+                Err(error) => {
+                    warn!(%error, "no connection was taken");
+                    SystemClock.sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
-    }
-}
-
-struct Server {
-    router: Router,
-    guard: Guard,
-    keys: Keys,
-    listens_on: IpAddr,
-    request_ids: RequestIds,
-}
-
-impl Server {
-    fn new(service: Service, address: SocketAddr) -> Self {
-        let Service { engine, keys } = service;
-        let (router, guard) = (routes::router(engine), Guard::of(address));
-        let (listens_on, request_ids) = (address.ip(), RequestIds::default());
-        Self { router, guard, keys, listens_on, request_ids }
-    }
-
-    async fn connection(self: Arc<Self>, stream: TcpStream, mut stop: watch::Receiver<()>) {
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "a connection keeps its delay");
-        }
-        let service = service_fn(|request| self.respond(request));
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
-        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
-        let result = tokio::select! {
-            result = &mut connection => result,
-            _ = stop.changed() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = result {
-            debug!(%error, "a connection broke");
-        }
-    }
-
-    async fn respond(&self, request: Request<Incoming>) -> Result<Response, Infallible> {
-        let mut request = Lingering::of(request);
-        let visit = Arc::new(Visit::new(self.keys.who(request.headers(), self.listens_on)));
-        request.extensions_mut().insert(Arc::clone(&visit));
-        let request_id = self.request_ids.of(request.headers());
-        let mut response = match self.guard.check(&request) {
-            Ok(()) => self.route(request).await,
-            Err(problem) => problem.into_response(),
-        };
-        problem::finish(&mut response, &request_id);
-        debug!(?request_id, key = visit.key_name(), status = %response.status(), "answered");
-        response.headers_mut().insert(request_id::HEADER, request_id);
-        Ok(response)
-    }
-
-    async fn route(&self, request: Request<Lingering>) -> Response {
-        let mut router = self.router.clone();
-        let answer = unless_panic(async move { router.call(request.map(Body::new)).await }).await;
-        match answer {
-            Ok(Ok(response)) => response,
-            Ok(Err(never)) => match never {},
-            Err(panic) => panicked(&*panic),
-        }
-    }
-}
-
-/// Runs a future; if it panics, that is its result.
-async fn unless_panic<F: Future>(future: F) -> Result<F::Output, Box<dyn Any + Send>> {
-    let mut future = pin!(future);
-    // After a panic the future is dropped and never polled again, so nobody sees it broken.
-    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-        Ok(poll) => poll.map(Ok),
-        Err(panic) => std::task::Poll::Ready(Err(panic)),
-    })
-    .await
-}
-
-fn panicked(panic: &(dyn Any + Send)) -> Response {
-    let words = panic.downcast_ref::<&str>().copied();
-    let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    let message = format!("a handler panicked: {}", words.unwrap_or("without words"));
-    error!(message);
-    let failure = Failure::new(FailureKind::Internal, message);
-    problem::Problem::from(stockhold::Error::from(failure)).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_panic_becomes_a_problem() {
-        let panic = unless_panic(async { panic!("at the disco") }).await;
-        let panic: Result<(), _> = panic;
-        let response = panicked(&*panic.unwrap_err());
-        assert_eq!(response.status().as_u16(), 500);
     }
 }

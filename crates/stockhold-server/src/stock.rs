@@ -1,10 +1,11 @@
 //! The verbs on stock.
 
 use axum::extract::State;
-use stockhold::{Adjustment, Engine};
+use stockhold::Engine;
 
 use crate::{
     answer::Answer,
+    batch::number_of,
     extract::{ItemToChange, ItemToRead, Json, Key, NoKey},
     problem::Problem,
     wire::{AdjustmentBody, Asked, PolicyBody},
@@ -41,17 +42,8 @@ pub(crate) async fn adjust(
     Json(body): Json<AdjustmentBody>,
 ) -> Result<Answer, Problem> {
     let (asked, adjustment) = (Asked::now(), body.adjustment()?);
-    let field = field_of(&adjustment);
+    let field = number_of(&adjustment);
     let moved = engine.adjust(&item, adjustment, key).await;
     let moved = moved.map_err(|error| Problem::from(error).out_of_range(field))?;
     Ok(Answer::moved(&moved, asked))
-}
-
-/// The number that an adjustment is about.
-const fn field_of(adjustment: &Adjustment) -> &'static str {
-    match adjustment {
-        Adjustment::Receive { .. } => "receive",
-        Adjustment::Delta { .. } => "delta",
-        Adjustment::Count { .. } => "count",
-    }
 }

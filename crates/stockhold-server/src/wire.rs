@@ -4,6 +4,8 @@
 //! places a hold waits for the ledger, not for this file. The types that are read and written are
 //! also those that the OpenAPI document is made of.
 
+mod batch;
+mod batch_schema;
 mod cursor;
 mod field;
 mod hold;
@@ -22,6 +24,8 @@ use serde::{Serialize, Serializer};
 use stockhold::{HoldView, StockMoved, StockView};
 use utoipa::ToSchema;
 
+pub(crate) use batch::{BatchBody, op, operation};
+pub(crate) use batch_schema::BatchAnswerBody;
 pub(crate) use cursor::Cursor;
 pub(crate) use field::{
     AnyUnits, HoldIdWord, KeyWord, LocationWord, NotNegative, OwnerWord, Positive, ReferenceWord,

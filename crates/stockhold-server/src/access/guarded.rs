@@ -4,29 +4,51 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
 use axum::{
-    extract::{FromRequestParts, Request},
+    extract::{FromRequestParts, MatchedPath, Request},
     handler::Handler,
-    http::request::Parts,
+    http::{HeaderValue, request::Parts},
     response::{IntoResponse, Response},
 };
 
 use super::{Granted, Need};
-use crate::problem::{Kind, Problem};
+use crate::{
+    extract::Bounds,
+    metrics::Route,
+    problem::{Kind, Problem},
+};
 
 /// What is known of a request besides itself; in its extensions.
 #[derive(Debug)]
 pub(crate) struct Visit {
     granted: Granted,
+    bounds: Bounds,
+    request_id: HeaderValue,
+    route: OnceLock<Route>,
 }
 
 impl Visit {
-    pub(crate) const fn new(granted: Granted) -> Self {
-        Self { granted }
+    pub(crate) const fn new(granted: Granted, bounds: Bounds, request_id: HeaderValue) -> Self {
+        Self { granted, bounds, request_id, route: OnceLock::new() }
+    }
+
+    /// Its name in the log and in problems.
+    pub(crate) const fn request_id(&self) -> &HeaderValue {
+        &self.request_id
+    }
+
+    /// How much it may send.
+    pub(crate) const fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// Where it was led to.
+    pub(crate) fn route(&self) -> Route {
+        self.route.get().cloned().unwrap_or(Route::None)
     }
 
     /// The name of the caller's key.
@@ -64,9 +86,14 @@ where
     }
 }
 
-/// Asks whether the request may go on.
+/// Notes where the request was led to, and asks whether it may go on.
 fn enter(request: &Request, need: Need) -> Result<(), Problem> {
-    let visit = request.extensions().get::<Arc<Visit>>().ok_or_else(nobody_looked)?;
+    let extensions = request.extensions();
+    let visit = extensions.get::<Arc<Visit>>().ok_or_else(nobody_looked)?;
+    if let Some(path) = extensions.get::<MatchedPath>() {
+        // A request is led to one place only.
+        let _ = visit.route.set(Route::Matched(request.method().clone(), path.clone()));
+    }
     visit.granted.meets(need)
 }
 

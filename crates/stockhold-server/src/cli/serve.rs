@@ -14,7 +14,7 @@ use tracing::info;
 
 use super::{Exit, Fault, open_ledger, runtime, say, start_log};
 use crate::{
-    serve::Service,
+    serve::{Service, Tls},
     settings::{Layers, Settings},
 };
 
@@ -101,8 +101,14 @@ async fn serve(settings: &Settings) -> Result<(), Fault> {
     let listener = TcpListener::bind(listen).await.map_err(|e| cannot_listen(listen, &e))?;
     let address = listener.local_addr().map_err(|e| cannot_listen(listen, &e))?;
     let engine = engine(settings)?;
-    let service = Service::new(engine.clone()).keys(settings.keys());
-    say(&format!("listening on http://{address} (ledger {})", settings.ledger.url))?;
+    let mut service =
+        Service::new(engine.clone()).keys(settings.keys()).settings(settings.server.clone());
+    let mut scheme = "http";
+    if let Some((certificate, key)) = settings.server.tls() {
+        let tls = Tls::read(certificate, key).map_err(|e| Fault::error(e.to_string()))?;
+        (service, scheme) = (service.tls(tls), "https");
+    }
+    say(&format!("listening on {scheme}://{address} (ledger {})", settings.ledger.url))?;
     let served = service.run(listener, signals.first()).await;
     engine.close().await?;
     served.map_err(|e| cannot_listen(listen, &e))

@@ -1,6 +1,7 @@
 //! A route: where it is, who answers there, and what it may answer.
 
 use axum::{
+    Extension,
     handler::Handler,
     routing::{MethodRouter, get, post, put},
 };
@@ -180,6 +181,12 @@ impl Route {
     /// May answer these problems.
     pub(super) fn refuses(mut self, problems: &[Kind]) -> Self {
         self.problems.extend_from_slice(problems);
+        self
+    }
+
+    /// Hands something to the handler besides the engine.
+    pub(super) fn layer<T: Clone + Send + Sync + 'static>(mut self, more: Extension<T>) -> Self {
+        self.handler = self.handler.layer(more);
         self
     }
 

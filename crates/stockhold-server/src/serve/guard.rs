@@ -3,10 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::http::{
-    HeaderMap, HeaderValue, Request,
+    HeaderMap, HeaderValue, Request, Version,
     header::{ACCEPT, HOST, ORIGIN},
+    uri::Authority,
 };
 
+use super::tls::Tls;
 use crate::problem::{Kind, Problem};
 
 /// Checks requests before they are looked at any further.
@@ -14,19 +16,20 @@ pub(super) enum Guard {
     /// On loopback everybody on the machine may ask; but a web page in somebody's browser is not
     /// meant by that. It gives itself away by the name that it knows us by (DNS rebinding), or by
     /// its own origin.
-    Loopback,
+    Loopback { scheme: &'static str },
     /// The operator has said that everybody who can reach the address may ask.
     Open,
 }
 
 impl Guard {
-    pub(super) fn of(address: SocketAddr) -> Self {
-        if address.ip().is_loopback() { Self::Loopback } else { Self::Open }
+    pub(super) fn of(address: SocketAddr, tls: Option<&Tls>) -> Self {
+        let scheme = if tls.is_some() { "https://" } else { "http://" };
+        if address.ip().is_loopback() { Self::Loopback { scheme } } else { Self::Open }
     }
 
     pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), Problem> {
         match self {
-            Self::Loopback => check_host(request)?,
+            Self::Loopback { scheme } => check_host(request, scheme)?,
             Self::Open => {}
         }
         check_accept(request)
@@ -34,23 +37,30 @@ impl Guard {
 }
 
 /// The port does not matter: a tunnel may have another one.
-fn check_host<B>(request: &Request<B>) -> Result<(), Problem> {
-    let target = request.uri().authority().is_none_or(|target| is_ours(target.as_str()));
-    let host = only(request.headers(), HOST).filter(|host| target && is_ours(host));
-    let Some(host) = host else {
+fn check_host<B>(request: &Request<B>, scheme: &str) -> Result<(), Problem> {
+    let Some(host) = host_of(request) else {
         let detail = "the header Host must be a loopback name or address";
         return Err(Problem::new(Kind::HostNotAllowed, detail).or_field("Host"));
     };
-    if is_same_origin(request.headers(), host) {
+    if is_same_origin(request.headers(), scheme, host) {
         return Ok(());
     }
     let detail = "pages of another origin may not ask a server without keys";
     Err(Problem::new(Kind::HostNotAllowed, detail).or_field("Origin"))
 }
 
+/// By which name of ours we are called. HTTP/2 has it in the target, and no need of the header.
+fn host_of<B>(request: &Request<B>) -> Option<&str> {
+    let target = request.uri().authority().map(Authority::as_str);
+    let is_in_target =
+        request.version() == Version::HTTP_2 && !request.headers().contains_key(HOST);
+    let host = if is_in_target { target } else { only(request.headers(), HOST) };
+    host.filter(|host| is_ours(host) && target.is_none_or(is_ours))
+}
+
 /// Not a browser, or a page that we served ourselves.
-fn is_same_origin(headers: &HeaderMap, host: &str) -> bool {
-    let ours = |origin: &str| origin.strip_prefix("http://").is_some_and(|origin| origin == host);
+fn is_same_origin(headers: &HeaderMap, scheme: &str, host: &str) -> bool {
+    let ours = |origin: &str| origin.strip_prefix(scheme).is_some_and(|origin| origin == host);
     !headers.contains_key(ORIGIN) || only(headers, ORIGIN).is_some_and(ours)
 }
 
@@ -127,6 +137,7 @@ mod tests {
     #[test]
     fn a_page_of_another_port_is_of_another_origin() {
         let asks = |origin| HeaderMap::from_iter([(ORIGIN, HeaderValue::from_static(origin))]);
+        let is_same_origin = |headers: &_, host| is_same_origin(headers, "http://", host);
         assert!(is_same_origin(&HeaderMap::new(), "localhost:7300"));
         assert!(is_same_origin(&asks("http://localhost:7300"), "localhost:7300"));
         for origin in ["http://localhost:3000", "https://localhost:7300", "null", ""] {

@@ -5,9 +5,13 @@ use std::{fmt, marker::PhantomData, str::FromStr};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{self, DeserializeOwned, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
+    de::{
+        self, DeserializeOwned, DeserializeSeed, MapAccess, Unexpected, Visitor,
+        value::MapAccessDeserializer,
+    },
 };
 use serde_json::error::Category;
+use serde_path_to_error::Track;
 use stockhold::{
     HoldId, IdempotencyKey, InvalidName, Location, OnExpired, Owner, Quantity, Reason, Reference,
     Sku, Ttl,
@@ -15,13 +19,20 @@ use stockhold::{
 
 use crate::problem::{Kind, Problem};
 
+/// Reads a body, which is a JSON object.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    parse_with(PhantomData::<Object<T>>, body).map(|Object(value)| value)
+}
+
 /// Reads a body. It is read once; only if something is wrong with it, it is read again by a
 /// slower reader that knows where it is.
-pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    match serde_json::from_slice(body) {
-        Ok(Object(value)) => Ok(value),
-        Err(error) => Err(explain::<T>(body, &error)),
-    }
+pub(super) fn parse_with<T, S>(seed: S, body: &[u8]) -> Result<T, Problem>
+where
+    S: for<'de> DeserializeSeed<'de, Value = T> + Copy,
+{
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let value = seed.deserialize(&mut json).and_then(|value| json.end().map(|()| value));
+    value.map_err(|error| explain(seed, body, &error))
 }
 
 /// Parses a word that stands outside of a body.
@@ -189,10 +200,13 @@ impl de::Expected for &Integer {
 }
 
 /// Says what is wrong with a body that could not be read.
-fn explain<T: DeserializeOwned>(body: &[u8], first: &serde_json::Error) -> Problem {
-    let mut json = serde_json::Deserializer::from_slice(body);
-    match serde_path_to_error::deserialize::<_, Object<T>>(&mut json) {
-        Err(error) => fault(&error.path().to_string(), error.inner()),
+fn explain<T, S>(seed: S, body: &[u8], first: &serde_json::Error) -> Problem
+where
+    S: for<'de> DeserializeSeed<'de, Value = T>,
+{
+    let (mut json, mut track) = (serde_json::Deserializer::from_slice(body), Track::new());
+    match seed.deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track)) {
+        Err(error) => fault(&track.path().to_string(), &error),
         // The object itself is right: something follows after it.
         Ok(_) => fault(".", first),
     }

@@ -1,5 +1,12 @@
 //! Connections: kept, cut off, and ended in good order.
 
+use std::time::Duration;
+
+use stockhold_server::{
+    serve::Service,
+    settings::{self, Layers},
+};
+
 use crate::support::{Connection, JSON, Server, mugs, request, rest};
 
 #[tokio::test]
@@ -100,6 +107,72 @@ async fn whoever_is_silent_for_too_long_is_cut_off() {
     connection.send(head.as_bytes()).await;
     connection.reply().await.expect_problem(408, "request_timeout");
     assert!(connection.is_closed().await);
+}
+
+#[tokio::test]
+async fn whoever_does_not_read_its_answers_is_cut_off() {
+    let server =
+        Server::start_on("127.0.0.1:0", |service| service.settings(set("write_timeout = \"1s\"")))
+            .await;
+    let mut connection = server.connect().await;
+    let many = request(&server.address, "GET", "/livez", &[], b"").repeat(1_000);
+    while connection.try_send(&many).await.is_ok() {}
+}
+
+#[tokio::test]
+async fn there_are_only_so_many_connections_and_the_next_one_waits() {
+    let server =
+        Server::start_on("127.0.0.1:0", |service| service.settings(set("max_connections = 2")))
+            .await;
+    let live = request(&server.address, "GET", "/livez", &[], b"");
+    let (mut one, mut two, mut three) =
+        (server.connect().await, server.connect().await, server.connect().await);
+    for connection in [&mut one, &mut two] {
+        connection.send(&live).await;
+        connection.reply().await.expect(200);
+    }
+    three.send(&live).await;
+    let early = tokio::time::timeout(Duration::from_millis(200), three.reply()).await;
+    assert!(early.is_err(), "a third connection was taken");
+    drop(one);
+    three.reply().await.expect(200);
+    two.send(&live).await;
+    two.reply().await.expect(200);
+}
+
+#[tokio::test]
+async fn patience_and_bounds_are_settings() {
+    let few = |service: Service| {
+        service.settings(set("max_body = 1024\nbody_timeout = \"1s\"\nhead_timeout = \"1s\""))
+    };
+    let server = Server::start_on("127.0.0.1:0", few).await;
+    let reply = server.ask("POST", "/v1/holds", &[JSON], &[b' '; 1_025]).await;
+    let problem = reply.expect_problem(413, "body_too_large");
+    assert!(problem["detail"].as_str().unwrap().contains("1024"), "{problem}");
+    let mut slow = server.connect().await;
+    let place = request(&server.address, "POST", "/v1/holds", &[JSON], b"{}");
+    slow.send(&place[..place.len() - 1]).await;
+    slow.reply().await.expect_problem(408, "request_timeout");
+    assert!(server.connect().await.is_closed().await);
+}
+
+/// A head that is no HTTP is answered by the library, and so without a problem.
+#[tokio::test]
+async fn what_is_no_http_is_told_so_and_cut_off() {
+    let server = Server::start().await;
+    let long = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(70_000));
+    for (bytes, status) in [("hello\r\n\r\n", 400), ("GET / HTTP/9.9\r\n\r\n", 400), (&*long, 431)]
+    {
+        let mut connection = server.connect().await;
+        connection.send(bytes.as_bytes()).await;
+        connection.reply().await.expect(status);
+        assert!(connection.is_closed().await);
+    }
+}
+
+/// Server settings, as a file would set them.
+fn set(lines: &str) -> settings::Server {
+    Layers::default().file("test.toml", format!("[server]\n{lines}")).read().unwrap().server
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 mod access;
 mod backup;
 mod bad_input;
+mod batch;
 mod bench;
 mod catalogue;
 mod child;
@@ -18,8 +19,10 @@ mod holds;
 mod lists;
 mod lossy;
 mod openapi;
+mod operations;
 mod problems;
 mod program;
+mod protocols;
 mod settings;
 mod stock;
 mod support;

@@ -160,6 +160,13 @@ impl Connection {
         self.stream.write_all(bytes).await.unwrap();
     }
 
+    /// Sends, or says that the other side has closed.
+    pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let limit = Duration::from_secs(60);
+        let sent = tokio::time::timeout(limit, self.stream.write_all(bytes)).await;
+        sent.expect("to be taken or cut off within 60 s")
+    }
+
     /// The next reply; its end is known by its length.
     pub(crate) async fn reply(&mut self) -> Reply {
         let mut reply = self.head().await;
