@@ -10,9 +10,10 @@
 
 mod link;
 mod stream;
+mod tls;
 mod watch;
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{fmt, io, path::Path, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{
@@ -27,6 +28,7 @@ use stockhold::clock::Clock;
 pub use self::stream::{Pieces, Stream};
 use self::{
     link::{Broken, Link},
+    tls::Trust,
     watch::Watch,
 };
 
@@ -161,7 +163,7 @@ impl Connection {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, CallError> {
         let mut watch = Watch::new(clock, deadline);
-        let link = Some(watch.within(Link::open(&target.address)).await??);
+        let link = Some(watch.within(Link::open(&target)).await??);
         Ok(Self { line: Line { target, link }, watch, room: 128 })
     }
 
@@ -242,6 +244,7 @@ pub struct Target {
     address: String,
     host: HeaderValue,
     authorization: Option<HeaderValue>,
+    trust: Option<Trust>,
 }
 
 impl Target {
@@ -251,7 +254,7 @@ impl Target {
     /// [`CallError::Unspeakable`] for an address that cannot stand in a `Host` header.
     pub fn new(address: &str) -> Result<Self, CallError> {
         let host = HeaderValue::try_from(address).map_err(unspeakable)?;
-        Ok(Self { address: address.into(), host, authorization: None })
+        Ok(Self { address: address.into(), host, authorization: None, trust: None })
     }
 
     /// The same, asked with this access key.
@@ -262,6 +265,19 @@ impl Target {
         let mut bearer = HeaderValue::try_from(format!("Bearer {key}")).map_err(unspeakable)?;
         bearer.set_sensitive(true);
         self.authorization = Some(bearer);
+        Ok(self)
+    }
+
+    /// The same, over TLS: the server has to have a certificate for its name that is in this PEM
+    /// file, or that is signed by one of those that are.
+    ///
+    /// # Errors
+    /// [`CallError::Unspeakable`] if there are no certificates in the file, or the address has no
+    /// name that could be in one.
+    pub fn over_tls(mut self, authorities: &Path) -> Result<Self, CallError> {
+        let host = self.address.rsplit_once(':').map_or(&*self.address, |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        self.trust = Some(Trust::in_file(host, authorities)?);
         Ok(self)
     }
 
@@ -321,7 +337,7 @@ impl Line {
                 Err(Broken::Unsent(_, same)) => request = *same,
             }
         }
-        let mut link = Link::open(&self.target.address).await?;
+        let mut link = Link::open(&self.target).await?;
         match exchange(&mut link, request).await {
             Ok(reply) => Ok(self.keep(link, reply)),
             Err(Broken::Sent(source)) => Err(CallError::Lost(source)),

@@ -39,6 +39,10 @@ pub(super) struct Remote {
     #[arg(id = "access_key_file", long = "key-file", value_name = "FILE", global = true)]
     key_file: Option<PathBuf>,
 
+    /// For https: a PEM file with the certificate of the server, or of who signed it
+    #[arg(id = "authority", long = "ca", env = "STOCKHOLD_CA", value_name = "FILE", global = true)]
+    authorities: Option<PathBuf>,
+
     /// How long to wait for an answer
     #[arg(
         id = "answer_timeout",
@@ -78,7 +82,11 @@ impl Remote {
     /// The server and who asks, for whoever talks in another way.
     pub(super) fn target(&self) -> Result<(Url, Target), Fault> {
         let url = self.url()?;
-        let target = Target::new(&url.authority).doing("--url")?;
+        let mut target = Target::new(&url.authority).doing("--url")?;
+        if url.is_sealed {
+            let ca = self.authorities.as_ref().ok_or_else(no_authority)?;
+            target = target.over_tls(ca).doing(&format!("--ca {}", ca.display()))?;
+        }
         let target = match self.access_key()? {
             Some(Secret(key)) => target.with_key(&key).doing("the access key")?,
             None => target,
@@ -126,16 +134,23 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// `http://HOST[:PORT]`
+fn no_authority() -> Fault {
+    Fault::usage(
+        "https needs --ca FILE (or STOCKHOLD_CA): the certificate of the server in PEM, or of who signed it",
+    )
+}
+
+/// `http://HOST[:PORT]` or `https://HOST[:PORT]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Url {
     /// With a port, always.
     authority: String,
+    is_sealed: bool,
 }
 
 impl Default for Url {
     fn default() -> Self {
-        Self { authority: "127.0.0.1:7300".to_owned() }
+        Self { authority: "127.0.0.1:7300".to_owned(), is_sealed: false }
     }
 }
 
@@ -143,27 +158,25 @@ impl FromStr for Url {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "a server is named as http://HOST:PORT".to_owned();
-        if text.starts_with("https:") {
-            return Err("https is not spoken here: go through a local proxy or tunnel".to_owned());
-        }
+        let wrong = || "a server is named as http://HOST:PORT or https://HOST:PORT".to_owned();
         let uri: Uri = text.parse().map_err(|_| wrong())?;
         let has_more = !matches!(uri.path(), "" | "/") || uri.query().is_some();
         let authority = uri.authority().filter(|a| !a.as_str().contains('@') && !has_more);
-        let (Some("http"), Some(authority)) = (uri.scheme_str(), authority) else {
-            return Err(wrong());
+        let (is_sealed, usual_port) = match uri.scheme_str() {
+            Some("http") => (false, 80),
+            Some("https") => (true, 443),
+            _ => return Err(wrong()),
         };
-        if authority.host().is_empty() {
-            return Err(wrong());
-        }
-        let port = authority.port_u16().unwrap_or(80);
-        Ok(Self { authority: format!("{}:{port}", authority.host()) })
+        let authority = authority.filter(|a| !a.host().is_empty()).ok_or_else(wrong)?;
+        let port = authority.port_u16().unwrap_or(usual_port);
+        Ok(Self { authority: format!("{}:{port}", authority.host()), is_sealed })
     }
 }
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.authority)
+        let scheme = if self.is_sealed { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.authority)
     }
 }
 
@@ -243,6 +256,11 @@ impl Server {
 pub(super) fn unanswered(url: &Url, error: &CallError, key: Option<&IdempotencyKey>) -> Fault {
     let mut message = format!("{url}: {error}");
     match error {
+        CallError::Unreachable(_) if url.is_sealed => {
+            message.push_str(
+                "\n  is a server running there, and is its certificate in the file of --ca?",
+            );
+        }
         CallError::Unreachable(_) => {
             let listen = &url.authority;
             message.push_str(&format!(
@@ -291,11 +309,12 @@ mod tests {
             ("http://localhost:7300/", "http://localhost:7300"),
             ("http://[::1]:7300", "http://[::1]:7300"),
             ("http://shop.example", "http://shop.example:80"),
+            ("https://shop.example", "https://shop.example:443"),
         ] {
             assert_eq!(text.parse::<Url>().unwrap().to_string(), url);
         }
         for text in
-            ["", "localhost:7300", "https://x", "http://", "http://a/b", "http://u@h", "ftp://h"]
+            ["", "localhost:7300", "https://", "http://", "http://a/b", "http://u@h", "ftp://h"]
         {
             assert!(text.parse::<Url>().is_err(), "{text}");
         }

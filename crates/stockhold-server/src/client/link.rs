@@ -1,4 +1,4 @@
-//! One TCP connection that speaks HTTP/1.1, driven by whoever waits for it.
+//! One connection that speaks HTTP/1.1, driven by whoever waits for it.
 
 use std::{
     error::Error,
@@ -6,6 +6,7 @@ use std::{
     task::Context,
 };
 
+use super::{CallError, Target, tls::Wire, unreachable};
 use hyper::{
     Request, Response,
     body::{Body, Bytes, Incoming},
@@ -15,9 +16,6 @@ use hyper::{
     },
 };
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-
-use super::{CallError, unreachable};
 
 /// Why a link gave no answer.
 pub(super) enum Broken<B> {
@@ -42,7 +40,7 @@ impl<B> From<hyper::Error> for Broken<B> {
     }
 }
 
-/// An open TCP connection that sends bodies of this sort.
+/// An open connection that sends bodies of this sort.
 pub(super) struct Link<B: Body<Data = Bytes> + 'static> {
     sender: SendRequest<B>,
     driver: Driver<B>,
@@ -52,10 +50,10 @@ impl<B> Link<B>
 where
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
 {
-    pub(super) async fn open(address: &str) -> Result<Self, CallError> {
-        let stream = TcpStream::connect(address).await.map_err(CallError::Unreachable)?;
-        stream.set_nodelay(true).map_err(CallError::Unreachable)?;
-        let (sender, http) = http1::handshake(TokioIo::new(stream)).await.map_err(unreachable)?;
+    pub(super) async fn open(target: &Target) -> Result<Self, CallError> {
+        let wire = Wire::open(&target.address, target.trust.as_ref()).await;
+        let wire = wire.map_err(CallError::Unreachable)?;
+        let (sender, http) = http1::handshake(TokioIo::new(wire)).await.map_err(unreachable)?;
         Ok(Self { sender, driver: Driver { http: Some(http) } })
     }
 
@@ -80,7 +78,7 @@ where
 struct Driver<B: Body<Data = Bytes> + 'static> {
     /// None when it came to its end. To drop it tells those who wait for it: hyper then hands a
     /// request back that was not sent.
-    http: Option<http1::Connection<TokioIo<TcpStream>, B>>,
+    http: Option<http1::Connection<TokioIo<Wire>, B>>,
 }
 
 impl<B> Driver<B>

@@ -109,7 +109,7 @@ impl Stream {
             request.headers_mut().insert(CONTENT_TYPE, content_type);
         }
         let mut watch = Watch::new(clock, patience);
-        let mut link = watch.within(Link::open(&target.address)).await??;
+        let mut link = watch.within(Link::open(target)).await??;
         let answer = sent.patiently(&mut watch, pin!(link.send(request))).await?;
         let response = answer.map_err(lost)?;
         let head = Head::of(&response);

@@ -40,7 +40,7 @@ impl Serving {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let address = line.strip_prefix("listening on http://").and_then(|l| l.split(' ').next());
+        let address = line.split_once("://").and_then(|(_, rest)| rest.split(' ').next());
         Self { address: address.unwrap_or_default().to_owned(), child, line }
     }
 

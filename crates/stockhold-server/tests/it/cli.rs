@@ -339,6 +339,29 @@ fn a_shell_can_be_taught_the_commands() {
 }
 
 #[test]
+fn a_server_that_speaks_tls_has_to_prove_who_it_is() {
+    let pem = |name| format!("{}/tests/it/tls/{name}.pem", env!("CARGO_MANIFEST_DIR"));
+    let (certificate, key, another) = (pem("certificate"), pem("key"), pem("another"));
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("tls.toml");
+    let settings = format!("[server]\ntls_certificate = '{certificate}'\ntls_key = '{key}'\n");
+    std::fs::write(&config, settings).unwrap();
+    let args = ["--listen", "127.0.0.1:0", "--config", config.to_str().unwrap()];
+    let serving = Serving::start_with("memory:", &args);
+    let port = serving.address.rsplit_once(':').unwrap().1;
+    let url = format!("https://localhost:{port}");
+    let by = |url: &str, more: &[&str]| {
+        let args = [&["stock", "set", "MUG", "--on-hand", "1", "--url", url], more].concat();
+        Said::of(run(&args))
+    };
+    by(&url, &["--ca", &certificate]).ok().prints(&["MUG"]);
+    by(&url, &[]).ends(2).complains(&["--ca"]);
+    by(&url, &["--ca", &key]).ends(1).complains(&["certificate"]);
+    by(&format!("http://localhost:{port}"), &[]).ends(1);
+    by(&url, &["--ca", &another]).ends(1).complains(&["certificate", "--ca"]);
+}
+
+#[test]
 fn without_a_server_it_says_how_to_start_one() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let said = ask(&free, &["stock", "get", "MUG"]).ends(1);
@@ -438,6 +461,7 @@ fn what_makes_no_sense_is_not_sent() {
         &["stock", "receive", "MUG", "0"],
         &["stock", "count", "MUG", "-1", "--reason", "x"],
         &["stock", "get", "MUG", "--url", "https://shop.example"],
+        &["stock", "get", "MUG", "--url", "shop.example"],
         &["stock", "list", "--limit", "1001"],
         &["movements", "--after", "-1"],
         &["hold"],
