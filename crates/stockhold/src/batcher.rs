@@ -13,7 +13,7 @@ use stockhold_core::{Action, Command, HoldId, Outcome, Rejection};
 use tokio::sync::{Notify, oneshot};
 use tracing::{error, warn};
 
-use self::queues::{Piece, Queues, Reply, Waiting, closed};
+use self::queues::{Piece, Queues, Reply, Waiting};
 use crate::{
     Error, Failure, FailureKind, Metrics, Settings,
     clock::{Clock, within},
@@ -75,7 +75,7 @@ impl Lane {
     pub(crate) async fn submit(&self, command: Command) -> Answer {
         let (caller, answer) = oneshot::channel();
         self.enqueue(command, Reply::Caller(caller))?;
-        answer.await.unwrap_or_else(|_| Err(closed().into()))
+        answer.await.unwrap_or_else(|_| Err(unknown().into()))
     }
 
     /// Queues commands of one sort, and waits for their answers. They are applied in their order,
@@ -85,7 +85,7 @@ impl Lane {
         let mut answers = Vec::with_capacity(waiting.len());
         for queued in waiting {
             answers.push(match queued {
-                Ok(answer) => answer.await.unwrap_or_else(|_| Err(closed().into())),
+                Ok(answer) => answer.await.unwrap_or_else(|_| Err(unknown().into())),
                 Err(failure) => Err(failure.into()),
             });
         }
@@ -253,9 +253,7 @@ impl Lane {
                 Some(Err(_)) | None => {}
             }
         }
-        let message = "it is not known whether this was done: ask again with the same key";
-        let unknown = Failure::new(FailureKind::Unavailable, message);
-        Err(Setback::Unavailable(unknown.caused_by(failure)))
+        Err(Setback::Unavailable(unknown().caused_by(failure)))
     }
 
     fn answer(&self, piece: Piece, applied: Applied) {
@@ -287,6 +285,12 @@ fn answered(rejection: Rejection) -> Error {
         return Failure::new(FailureKind::Internal, "the ledger is damaged").into();
     }
     rejection.into()
+}
+
+/// Also if the lane ended before it could answer.
+fn unknown() -> Failure {
+    let message = "it is not known whether this was done: ask again with the same key";
+    Failure::new(FailureKind::Unavailable, message)
 }
 
 pub(crate) fn silent(limit: Duration) -> Failure {

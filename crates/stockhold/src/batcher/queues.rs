@@ -201,7 +201,7 @@ fn behind(queue: &VecDeque<Waiting>, now: Duration) -> Duration {
     queue.front().map_or(Duration::ZERO, |oldest| now.saturating_sub(oldest.since))
 }
 
-pub(super) fn closed() -> Failure {
+fn closed() -> Failure {
     Failure::new(FailureKind::Closed, "the engine is shutting down")
 }
 

@@ -5,16 +5,10 @@
 //! the file. A lock on a file beside it keeps a second process from opening the same ledger,
 //! while the `sqlite3` shell, `verify` and backups can read it at any time.
 
-use std::{
-    fs::{File, OpenOptions, TryLockError},
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OpenFlags};
-use rusqlite_migration::{M, Migrations};
+use rusqlite::Connection;
 use stockhold_core::{
     HoldId, HoldState, HoldView, ItemKey, Limits, Movement, StockView, verify::Report,
 };
@@ -41,6 +35,7 @@ mod audit;
 mod backup;
 mod checkpoint;
 mod failure;
+mod file;
 mod keys;
 mod look;
 mod readers;
@@ -50,13 +45,6 @@ mod rows;
 mod views;
 mod writer;
 
-/// How long to wait for another program that has the file locked for a moment.
-const BUSY: Duration = Duration::from_secs(2);
-/// Says in the file's header that it is ours: "hold" in ASCII.
-const APPLICATION_ID: i32 = 0x686f_6c64;
-const STEPS: &[M<'_>] =
-    &[M::up(include_str!("sqlite/schema.sql")), M::up(include_str!("sqlite/carried.sql"))];
-const MIGRATIONS: Migrations<'_> = Migrations::from_slice(STEPS);
 /// Questions that wait for the writer at once; a further one waits for its turn to wait.
 const MOST_JOBS: usize = 1_024;
 
@@ -111,13 +99,13 @@ impl SqliteLedger {
         let path = path.as_ref();
         let wrong = |e| Failure::new(FailureKind::Invalid, "a limit is wrong").caused_by(e);
         options.limits.check().map_err(wrong)?;
-        let lock = take_lock(path)?;
-        let conn = open_for_writing(path, &options)?;
+        let lock = file::take_lock(path)?;
+        let conn = file::open_for_writing(path, &options)?;
         let unreadable = |e| failure::of(e, During::Open);
         let high_water = rows::liveness(&conn).map_err(unreadable)?.alive_at();
         let clock = LedgerClock::start(Arc::clone(&options.clock), high_water);
         let thread = |e| Failure::new(FailureKind::Unavailable, "no thread to be had").caused_by(e);
-        let second = connect(path).map_err(unreadable)?;
+        let second = file::connect(path).map_err(unreadable)?;
         let checkpointer = Checkpointer::start(second, path).map_err(thread)?;
         let writer = Writer::open(conn, checkpointer, clock.clone(), options.limits);
         let writer = writer.map_err(unreadable)?;
@@ -175,7 +163,7 @@ impl SqliteLedger {
     /// # Ok(()) }
     /// ```
     pub fn backup_file(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<u64, Failure> {
-        backup::write(&connect_to_ours(from.as_ref())?, to.as_ref())
+        backup::write(&file::connect_to_ours(from.as_ref())?, to.as_ref())
     }
 
     async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Result<T, Failure> {
@@ -248,94 +236,4 @@ impl Ledger for SqliteLedger {
         self.readers.close();
         self.ask(Job::Close).await?
     }
-}
-
-/// A connection that cannot write, to a file that is a ledger.
-fn connect_to_ours(path: &Path) -> Result<Connection, Failure> {
-    let conn = readers::connect(path).map_err(|e| failure::of(e, During::Open))?;
-    check_is_ours(&conn, path, IsNew::No)?;
-    Ok(conn)
-}
-
-/// The OS frees the lock when the process ends, however it ends.
-fn take_lock(path: &Path) -> Result<File, Failure> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let name = PathBuf::from(name);
-    let unavailable = |e: std::io::Error| {
-        let message = format!("{} cannot be opened", name.display());
-        Failure::new(FailureKind::Unavailable, message).caused_by(e)
-    };
-    let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).open(&name);
-    let file = file.map_err(unavailable)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            let message = format!("another process has the ledger {} open", path.display());
-            Err(Failure::new(FailureKind::InUse, message))
-        }
-        Err(TryLockError::Error(e)) => Err(unavailable(e)),
-    }
-}
-
-fn open_for_writing(path: &Path, options: &SqliteOptions) -> Result<Connection, Failure> {
-    let is_new = match std::fs::metadata(path) {
-        Ok(file) if file.len() > 0 => IsNew::No,
-        Ok(_) | Err(_) => IsNew::Yes,
-    };
-    let unavailable = |e| failure::of(e, During::Open);
-    let mut conn = connect(path).map_err(unavailable)?;
-    check_is_ours(&conn, path, is_new)?;
-    set_up(&conn, options).map_err(unavailable)?;
-    MIGRATIONS.to_latest(&mut conn).map_err(|e| {
-        let message = format!("{} cannot be brought to this version", path.display());
-        Failure::new(FailureKind::Incompatible, message).caused_by(e)
-    })?;
-    Ok(conn)
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum IsNew {
-    Yes,
-    No,
-}
-
-/// Reads the header only, so that a file that is not ours stays as it is.
-fn check_is_ours(conn: &Connection, path: &Path, is_new: IsNew) -> Result<(), Failure> {
-    if is_new == IsNew::Yes {
-        return Ok(());
-    }
-    let incompatible = |why: &str| {
-        let message = format!("{} {why}", path.display());
-        Failure::new(FailureKind::Incompatible, message)
-    };
-    let id = conn.query_row("PRAGMA application_id", [], |row| row.get::<_, i32>(0));
-    let id = id.map_err(|e| incompatible("is not a stockhold ledger").caused_by(e))?;
-    if id != APPLICATION_ID {
-        return Err(incompatible("is not a stockhold ledger"));
-    }
-    match MIGRATIONS.pending_migrations(conn) {
-        Ok(pending) if pending >= 0 => Ok(()),
-        Ok(_) => Err(incompatible("was written by a newer version: use that one")),
-        Err(e) => Err(incompatible("has no known version").caused_by(e)),
-    }
-}
-
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
-    conn.busy_timeout(BUSY)?;
-    Ok(conn)
-}
-
-fn set_up(conn: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
-    conn.pragma_update(None, "application_id", APPLICATION_ID)?;
-    conn.pragma_update(None, "journal_mode", "wal")?;
-    conn.pragma_update(None, "synchronous", "full")?;
-    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
-    conn.pragma_update(None, "foreign_keys", true)?;
-    conn.pragma_update(None, "cache_size", -1_024 * i64::from(options.cache_mib))
 }

@@ -15,6 +15,7 @@ const DAY: Duration = Duration::from_secs(24 * 3_600);
 on_each_ledger! { one_thread:
     a_hold_is_kept_for_its_time_and_no_longer
     many_holds_go_in_one_pass
+    a_hold_is_placed_between_two_steps
     it_goes_on_after_the_ledger_was_away
     it_stops_when_the_engine_closes
 }
@@ -74,6 +75,24 @@ async fn many_holds_go_in_one_pass(kind: Kind) {
     let all_gone = async || shop.engine.verify().await.expect("it answers").holds == 1;
     eventually("they are removed", all_gone).await;
     assert!(is_there(&shop, stays).await);
+    shop.finish().await;
+}
+
+/// Whoever wants a hold does not wait until all the old ones are gone.
+async fn a_hold_is_placed_between_two_steps(kind: Kind) {
+    let shop = Shop::open_with(kind, for_a_day).await;
+    shop.create("MUG", 10_000).await;
+    let over = |shop: Shop, _| async move {
+        let id = shop.hold("a", &[("MUG", 1)]).await;
+        shop.release(id).await.expect("it is released");
+    };
+    shop.at_once(3_000, over).await;
+    shop.clock.advance(DAY + HOUR);
+    shop.hold("b", &[("MUG", 1)]).await;
+    let left = shop.engine.verify().await.expect("it answers").holds;
+    assert!(left > 1_000, "{left} holds were left when it was placed");
+    let all_gone = async || shop.engine.verify().await.expect("it answers").holds == 1;
+    eventually("the old ones are removed", all_gone).await;
     shop.finish().await;
 }
 

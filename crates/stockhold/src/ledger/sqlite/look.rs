@@ -6,8 +6,9 @@ use rusqlite::Connection;
 use stockhold_core::{StockItem, Timestamp};
 
 use super::{
-    MIGRATIONS, SqliteLedger, connect_to_ours,
+    SqliteLedger,
     failure::{self, During},
+    file::{MIGRATIONS, connect_to_ours},
     rows,
 };
 use crate::Failure;
@@ -103,7 +104,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("shop.db");
         let mut conn = Connection::open(&path).unwrap();
-        conn.pragma_update(None, "application_id", crate::ledger::sqlite::APPLICATION_ID).unwrap();
+        conn.pragma_update(None, "application_id", crate::ledger::sqlite::file::APPLICATION_ID)
+            .unwrap();
         MIGRATIONS.to_version(&mut conn, 1).unwrap();
         drop(conn);
         let facts = SqliteLedger::inspect_file(&path).unwrap();

@@ -70,7 +70,7 @@ impl Readers {
 pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
-    conn.busy_timeout(super::BUSY)?;
+    conn.busy_timeout(super::file::BUSY)?;
     conn.set_prepared_statement_cache_capacity(32);
     Ok(conn)
 }
