@@ -30,6 +30,8 @@ async fn requests_are_counted_by_route_and_status() {
         let line = format!("stockhold_request_seconds_count{labels} {count}\n");
         assert!(text.contains(&line), "{line} in {text}");
     }
+    let engine = "stockhold_commands_total{command=\"place\",outcome=\"ok\"} 1\n";
+    assert!(text.contains(engine), "the engine's own are missing: {text}");
     assert!(!text.contains("secret"), "a label has the text of a caller: {text}");
     assert!(text.contains("# TYPE stockhold_request_seconds histogram"), "{text}");
 }
