@@ -57,16 +57,6 @@ impl Scope {
     const fn bit(self) -> u8 {
         1 << self as u8
     }
-
-    /// For a handler that only who has this scope may reach.
-    pub(crate) const fn guards<H>(self, handler: H) -> Guarded<H> {
-        Guarded::new(Need::Scope(self), handler)
-    }
-}
-
-/// For a handler that everybody on this machine may reach, and from elsewhere who may read.
-pub(crate) const fn open_at_home<H>(handler: H) -> Guarded<H> {
-    Guarded::new(Need::ReadFromElsewhere, handler)
 }
 
 impl fmt::Display for Scope {
@@ -130,6 +120,15 @@ impl FromIterator<Scope> for Scopes {
 pub(crate) enum Need {
     Scope(Scope),
     ReadFromElsewhere,
+    /// That the caller is known; the handler looks at the scopes itself.
+    Key,
+}
+
+impl Need {
+    /// For a handler that only who meets this may reach.
+    pub(crate) const fn guards<H>(self, handler: H) -> Guarded<H> {
+        Guarded::new(self, handler)
+    }
 }
 
 /// Who asks, and what they may do. A handler that decides by itself what is needed, as a batch
@@ -167,11 +166,19 @@ impl Granted {
         }
     }
 
+    fn is_known(&self) -> Result<(), Problem> {
+        match &self.caller {
+            Caller::Anybody | Caller::Keyed(..) => Ok(()),
+            Caller::Stranger(why) => Err(Problem::new(Kind::Unauthorized, *why)),
+        }
+    }
+
     fn meets(&self, need: Need) -> Result<(), Problem> {
         match need {
             Need::Scope(scope) => self.check(scope),
             Need::ReadFromElsewhere if self.at_home => Ok(()),
             Need::ReadFromElsewhere => self.check(Scope::Read),
+            Need::Key => self.is_known(),
         }
     }
 

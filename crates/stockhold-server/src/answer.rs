@@ -6,62 +6,90 @@ use axum::{
         HeaderName, HeaderValue, StatusCode,
         header::{CONTENT_TYPE, LOCATION},
     },
-    response::Response,
+    response::{IntoResponse, Response},
 };
-use stockhold::{Placed, PolicySet, Settled, StockMoved};
+use stockhold::{HoldId, HoldView, Placed, PolicySet, Settled, StockMoved, StockView};
 
-use crate::wire::{self, Asked};
+use crate::wire::{self, Asked, Dependency};
 
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// The answer to a place.
-pub(crate) fn placed(placed: &Placed, asked: Asked) -> Response {
-    let mut response = fresh(placed.replayed, wire::hold(&placed.hold, false, asked));
-    let location = format!("/v1/holds/{}", placed.hold.hold.id);
-    // A UUID has nothing that a header could not carry.
-    if let Ok(location) = HeaderValue::try_from(location) {
-        response.headers_mut().insert(LOCATION, location);
+/// An answer that says what was asked for, or done.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Vec<u8>,
+    /// It was done by an earlier request with the same key.
+    replayed: bool,
+    /// The hold that was placed.
+    placed: Option<HoldId>,
+}
+
+impl Answer {
+    /// To a place.
+    pub(crate) fn placed(placed: &Placed, asked: Asked) -> Self {
+        let body = wire::hold(&placed.hold, false, asked);
+        let id = Some(placed.hold.hold.id);
+        Self { placed: id, ..Self::fresh(placed.replayed, body) }
     }
-    response
+
+    /// To every other verb on a hold.
+    pub(crate) fn settled(settled: &Settled, asked: Asked) -> Self {
+        let body = wire::hold(&settled.hold, settled.reacquired, asked);
+        Self { replayed: settled.replayed, ..Self::ok(body) }
+    }
+
+    /// To an adjustment.
+    pub(crate) fn moved(moved: &StockMoved, asked: Asked) -> Self {
+        Self::fresh(moved.replayed, wire::moved(moved, asked))
+    }
+
+    /// To a policy.
+    pub(crate) fn policy_set(set: &PolicySet, asked: Asked) -> Self {
+        let status = if set.created { StatusCode::CREATED } else { StatusCode::OK };
+        Self { status, ..Self::stock(&set.item, asked) }
+    }
+
+    /// A hold as it is.
+    pub(crate) fn hold(view: &HoldView, asked: Asked) -> Self {
+        Self::ok(wire::hold(view, false, asked))
+    }
+
+    /// A stock item as it is.
+    pub(crate) fn stock(view: &StockView, asked: Asked) -> Self {
+        Self::ok(wire::stock(view, asked))
+    }
+
+    /// How the server is.
+    pub(crate) fn health(status: &str, dependencies: &[Dependency<'_>]) -> Self {
+        Self::ok(wire::health(status, dependencies))
+    }
+
+    /// JSON that was asked for.
+    pub(crate) const fn ok(body: Vec<u8>) -> Self {
+        Self { status: StatusCode::OK, body, replayed: false, placed: None }
+    }
+
+    /// Something was made, if not by an earlier request with the same key.
+    const fn fresh(replayed: bool, body: Vec<u8>) -> Self {
+        let status = if replayed { StatusCode::OK } else { StatusCode::CREATED };
+        Self { status, body, replayed, placed: None }
+    }
 }
 
-/// The answer to every other verb on a hold.
-pub(crate) fn settled(settled: &Settled, asked: Asked) -> Response {
-    let body = wire::hold(&settled.hold, settled.reacquired, asked);
-    if settled.replayed { replayed(body) } else { ok(body) }
-}
-
-/// The answer to an adjustment.
-pub(crate) fn moved(moved: &StockMoved, asked: Asked) -> Response {
-    fresh(moved.replayed, wire::moved(moved, asked))
-}
-
-/// The answer to a policy.
-pub(crate) fn policy_set(set: &PolicySet, asked: Asked) -> Response {
-    let body = wire::stock(&set.item, asked);
-    if set.created { json(StatusCode::CREATED, body) } else { ok(body) }
-}
-
-/// The answer to a read.
-pub(crate) fn ok(body: Vec<u8>) -> Response {
-    json(StatusCode::OK, body)
-}
-
-/// Something was made, if not by an earlier request with the same key.
-fn fresh(is_replayed: bool, body: Vec<u8>) -> Response {
-    if is_replayed { replayed(body) } else { json(StatusCode::CREATED, body) }
-}
-
-fn replayed(body: Vec<u8>) -> Response {
-    let mut response = ok(body);
-    response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
-    response
-}
-
-fn json(status: StatusCode, body: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if self.replayed {
+            headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+        }
+        let location = self.placed.map(|id| HeaderValue::try_from(format!("/v1/holds/{id}")));
+        // A UUID has nothing that a header could not carry.
+        if let Some(Ok(location)) = location {
+            headers.insert(LOCATION, location);
+        }
+        response
+    }
 }

@@ -1,13 +1,31 @@
 //! The command line.
 
+mod answer;
+mod backup;
+mod basket;
 mod bench;
+mod completions;
 mod demo;
+mod disk;
+mod doctor;
+mod fault;
+mod hold;
 mod key;
+mod ledger_file;
+mod movements;
+mod openapi;
+mod pages;
+mod path;
+mod refusal;
+mod remote;
+mod repeat;
 mod serve;
+mod stock;
+mod table;
 mod verify;
+mod when;
 
 use std::{
-    error::Error as _,
     fmt,
     io::{ErrorKind, Write},
     path::PathBuf,
@@ -16,7 +34,7 @@ use std::{
     sync::Arc,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use stockhold::{
     Failure,
     ledger::{
@@ -26,43 +44,78 @@ use stockhold::{
     },
 };
 
+pub(crate) use self::fault::{Exit, Fault};
+use self::{fault::Doing, remote::Remote};
 use crate::{settings::LogFormat, telemetry};
 
 /// Holds stock for a customer while they pay, and never oversells.
 #[derive(Debug, Parser)]
-#[command(name = "stockhold", version)]
+#[command(name = "stockhold", version, after_help = AFTER_HELP)]
 struct Cli {
     /// What to log, on stderr: warn, info, stockhold=debug, ...
     #[arg(long, env = "RUST_LOG", global = true, value_name = "FILTER")]
     log: Option<String>,
 
+    #[command(flatten)]
+    remote: Remote,
+
     #[command(subcommand)]
     command: Command,
 }
 
+const AFTER_HELP: &str = "\
+Examples:
+  A flash sale on a throw-away ledger, and the proof that nothing was sold twice:
+    stockhold demo
+  The service, on this machine only:
+    stockhold serve --ledger sqlite:shop.db
+  Ten mugs, of which a cart takes two:
+    stockhold stock set MUG --on-hand 10
+    stockhold hold place --owner cart-981 --line MUG=2
+
+It ends with 0 if it was done, 1 if not, 2 if the command makes no sense, 3 if there is not enough
+stock, 4 if the hold has expired, 5 if an invariant is broken. `stockhold help COMMAND` says more.";
+
 #[derive(Debug, Subcommand)]
 enum Command {
+    Backup(backup::Backup),
     Bench(bench::Bench),
     #[command(hide = true)]
     BenchNoop(bench::Noop),
+    Completions(completions::Completions),
     Demo(demo::Demo),
+    Doctor(doctor::Doctor),
+    #[command(name = "hold")]
+    Hold(hold::HoldCommand),
     Key(key::Key),
+    Movements(movements::Movements),
+    #[command(name = "openapi")]
+    OpenApi(openapi::OpenApi),
     Serve(serve::Serve),
+    #[command(name = "stock")]
+    Stock(stock::StockCommand),
     Verify(verify::Verify),
 }
 
 impl Command {
-    fn run(self, log: Option<String>) -> Result<Exit, Fault> {
+    fn run(self, log: Option<String>, remote: &Remote) -> Result<Exit, Fault> {
         if !matches!(self, Self::Serve(_)) {
             start_log(log.as_deref().unwrap_or("warn"), LogFormat::Text)?;
         }
         match self {
+            Self::Backup(backup) => backup.run(),
             Self::Bench(bench) => bench.run(),
             Self::BenchNoop(noop) => noop.run(),
+            Self::Completions(completions) => completions.run(Cli::command()),
             Self::Demo(demo) => demo.run(),
+            Self::Doctor(doctor) => doctor.run(remote),
+            Self::Hold(hold) => hold.run(remote),
             Self::Key(key) => key.run(),
+            Self::Movements(movements) => movements.run(remote),
+            Self::OpenApi(openapi) => openapi.run(),
             // It has settings, which may say something else.
             Self::Serve(serve) => serve.run(log),
+            Self::Stock(stock) => stock.run(remote),
             Self::Verify(verify) => verify.run(),
         }
     }
@@ -71,10 +124,14 @@ impl Command {
 /// Runs what the arguments of the process say.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Cli { log, command } = Cli::parse();
-    match command.run(log) {
+    let Cli { log, remote, command } = Cli::parse();
+    match command.run(log, &remote) {
         Ok(exit) => exit.into(),
         Err(fault) => {
+            if let Some(answer) = &fault.answer {
+                // If nobody listens, there is still the exit code.
+                let _ = say(answer);
+            }
             complain(&fault);
             fault.exit.into()
         }
@@ -97,55 +154,6 @@ pub(crate) fn say(line: &str) -> Result<(), Fault> {
             Err(Fault::error(format!("cannot print: {error}")))
         }
         Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-/// How the process ends, apart from clap's own 2 for usage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exit {
-    Ok = 0,
-    Error = 1,
-    Usage = 2,
-    InvariantBroken = 5,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
-
-/// Why a command was not carried out.
-#[derive(Debug)]
-pub(crate) struct Fault {
-    exit: Exit,
-    message: String,
-}
-
-impl Fault {
-    /// It could not be done.
-    pub(crate) fn error(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Error, message: message.into() }
-    }
-
-    /// It was not asked for in a way that makes sense.
-    pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Usage, message: message.into() }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl From<Failure> for Fault {
-    fn from(failure: Failure) -> Self {
-        match failure.source() {
-            Some(source) => Self::error(format!("{failure}: {source}")),
-            None => Self::error(failure.to_string()),
-        }
     }
 }
 
@@ -207,13 +215,44 @@ fn workers() -> usize {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_arguments_fit_together() {
         Cli::command().debug_assert();
+    }
+
+    /// All commands that can be given, by what is typed.
+    fn commands(command: &clap::Command, typed: &str, found: &mut Vec<(String, clap::Command)>) {
+        for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
+            let typed = format!("{typed} {}", inner.get_name());
+            commands(inner, &typed, found);
+            found.push((typed, inner.clone()));
+        }
+    }
+
+    #[test]
+    fn every_command_and_option_says_what_it_is_for() {
+        let mut found = Vec::new();
+        commands(&Cli::command(), "stockhold", &mut found);
+        assert!(found.len() > 25, "{}", found.len());
+        for (typed, command) in found {
+            assert!(command.get_about().is_some(), "{typed}");
+            for option in command.get_arguments() {
+                assert!(option.get_help().is_some(), "{typed}: {}", option.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn no_option_of_a_command_has_the_id_of_one_of_all_commands() {
+        let all: Vec<_> = Cli::command().get_arguments().map(|a| a.get_id().clone()).collect();
+        let mut found = Vec::new();
+        commands(&Cli::command(), "stockhold", &mut found);
+        for (typed, command) in found {
+            let clash = command.get_arguments().find(|option| all.contains(option.get_id()));
+            assert!(clash.is_none(), "{typed}: {clash:?}");
+        }
     }
 
     #[test]

@@ -8,29 +8,29 @@
 //! depends on the idempotency key, and only the caller knows that one; see
 //! [`CallError::may_have_been_done`].
 
-use std::{
-    fmt, io,
-    pin::{Pin, pin},
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+mod link;
+mod stream;
+mod tls;
+mod watch;
+
+use std::{fmt, io, path::Path, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{
     HeaderMap, Method, Request, Response, Uri,
     body::{Bytes, Incoming},
-    client::conn::{
-        TrySendError,
-        http1::{self, SendRequest},
-    },
-    header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER},
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER},
     http::uri::PathAndQuery,
 };
-use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use stockhold::clock::Clock;
-use tokio::net::TcpStream;
+
+pub use self::stream::{Pieces, Stream};
+use self::{
+    link::{Broken, Link},
+    tls::Trust,
+    watch::Watch,
+};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -149,12 +149,22 @@ impl Connection {
         deadline: Duration,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, CallError> {
-        let host = HeaderValue::try_from(address).map_err(unspeakable)?;
-        let mut line = Line { address: address.into(), host, link: None };
-        let mut watch = Watch { clock, limit: deadline, timer: None };
-        let link = watch.within(Link::open(&line.address)).await??;
-        line.link = Some(link);
-        Ok(Self { line, watch, room: 128 })
+        Self::to(Target::new(address)?, deadline, clock).await
+    }
+
+    /// Connects to a server, which is shown the access key with every request. Nothing that is
+    /// asked there waits for longer than `deadline`.
+    ///
+    /// # Errors
+    /// [`CallError::Unreachable`] and [`CallError::TimedOut`].
+    pub async fn to(
+        target: Target,
+        deadline: Duration,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, CallError> {
+        let mut watch = Watch::new(clock, deadline);
+        let link = Some(watch.within(Link::open(&target)).await??);
+        Ok(Self { line: Line { target, link }, watch, room: 128 })
     }
 
     /// Reads.
@@ -214,7 +224,9 @@ impl Connection {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("address", &self.line.address).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("address", &self.line.target.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -226,11 +238,73 @@ fn unreachable(source: hyper::Error) -> CallError {
     CallError::Unreachable(io::Error::other(source))
 }
 
-/// Where to, and the link, unless it broke.
-struct Line {
+/// Which server, and who asks.
+#[derive(Clone)]
+pub struct Target {
     address: String,
     host: HeaderValue,
-    link: Option<Link>,
+    authorization: Option<HeaderValue>,
+    trust: Option<Trust>,
+}
+
+impl Target {
+    /// The server at `host:port`.
+    ///
+    /// # Errors
+    /// [`CallError::Unspeakable`] for an address that cannot stand in a `Host` header.
+    pub fn new(address: &str) -> Result<Self, CallError> {
+        let host = HeaderValue::try_from(address).map_err(unspeakable)?;
+        Ok(Self { address: address.into(), host, authorization: None, trust: None })
+    }
+
+    /// The same, asked with this access key.
+    ///
+    /// # Errors
+    /// [`CallError::Unspeakable`] for a key that cannot stand in a header.
+    pub fn with_key(mut self, key: &str) -> Result<Self, CallError> {
+        let mut bearer = HeaderValue::try_from(format!("Bearer {key}")).map_err(unspeakable)?;
+        bearer.set_sensitive(true);
+        self.authorization = Some(bearer);
+        Ok(self)
+    }
+
+    /// The same, over TLS: the server has to have a certificate for its name that is in this PEM
+    /// file, or that is signed by one of those that are.
+    ///
+    /// # Errors
+    /// [`CallError::Unspeakable`] if there are no certificates in the file, or the address has no
+    /// name that could be in one.
+    pub fn over_tls(mut self, authorities: &Path) -> Result<Self, CallError> {
+        let host = self.address.rsplit_once(':').map_or(&*self.address, |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        self.trust = Some(Trust::in_file(host, authorities)?);
+        Ok(self)
+    }
+
+    fn request<B>(&self, method: Method, path: &str, body: B) -> Result<Request<B>, CallError> {
+        let mut headers = HeaderMap::with_capacity(4);
+        headers.insert(HOST, self.host.clone());
+        if let Some(authorization) = &self.authorization {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = Uri::from(PathAndQuery::try_from(path).map_err(unspeakable)?);
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Where to, and the link, unless it broke.
+struct Line {
+    target: Target,
+    link: Option<Link<Full<Bytes>>>,
 }
 
 impl Line {
@@ -241,18 +315,15 @@ impl Line {
         body: Bytes,
         idempotency_key: Option<&str>,
     ) -> Result<Request<Full<Bytes>>, CallError> {
-        let mut headers = HeaderMap::with_capacity(4);
-        headers.insert(HOST, self.host.clone());
-        if !body.is_empty() {
+        let has_body = !body.is_empty();
+        let mut request = self.target.request(method, path, Full::new(body))?;
+        let headers = request.headers_mut();
+        if has_body {
             headers.insert(CONTENT_TYPE, JSON);
         }
         if let Some(key) = idempotency_key {
             headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(key).map_err(unspeakable)?);
         }
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = Uri::from(PathAndQuery::try_from(path).map_err(unspeakable)?);
-        *request.headers_mut() = headers;
         Ok(request)
     }
 
@@ -260,148 +331,57 @@ impl Line {
     async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Reply, CallError> {
         let mut request = request;
         if let Some(mut link) = self.link.take() {
-            match link.exchange(request).await {
+            match exchange(&mut link, request).await {
                 Ok(reply) => return Ok(self.keep(link, reply)),
                 Err(Broken::Sent(source)) => return Err(CallError::Lost(source)),
                 Err(Broken::Unsent(_, same)) => request = *same,
             }
         }
-        let mut link = Link::open(&self.address).await?;
-        match link.exchange(request).await {
+        let mut link = Link::open(&self.target).await?;
+        match exchange(&mut link, request).await {
             Ok(reply) => Ok(self.keep(link, reply)),
             Err(Broken::Sent(source)) => Err(CallError::Lost(source)),
             Err(Broken::Unsent(source, _)) => Err(unreachable(source)),
         }
     }
 
-    fn keep(&mut self, link: Link, reply: Reply) -> Reply {
+    fn keep(&mut self, link: Link<Full<Bytes>>, reply: Reply) -> Reply {
         self.link = Some(link);
         reply
     }
 }
 
-/// Why a link gave no answer.
-enum Broken {
-    /// The request never left; here it is again.
-    Unsent(hyper::Error, Box<Request<Full<Bytes>>>),
-    /// The request, or a part of it, was sent.
-    Sent(hyper::Error),
+/// Sends a request and reads the whole answer.
+async fn exchange(
+    link: &mut Link<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+) -> Result<Reply, Broken<Full<Bytes>>> {
+    let response = link.send(request).await?;
+    let head = Head::of(&response);
+    let body = link.along(response.into_body().collect()).await?.to_bytes();
+    Ok(head.reply(body))
 }
 
-impl From<TrySendError<Request<Full<Bytes>>>> for Broken {
-    fn from(mut error: TrySendError<Request<Full<Bytes>>>) -> Self {
-        match error.take_message() {
-            Some(request) => Self::Unsent(error.into_error(), Box::new(request)),
-            None => Self::Sent(error.into_error()),
-        }
-    }
+/// What of a reply is not in its body.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    status: u16,
+    replayed: bool,
+    retry_after: Option<Duration>,
 }
 
-impl From<hyper::Error> for Broken {
-    fn from(error: hyper::Error) -> Self {
-        Self::Sent(error)
-    }
-}
-
-/// An open TCP connection.
-struct Link {
-    sender: SendRequest<Full<Bytes>>,
-    driver: Driver,
-}
-
-impl Link {
-    async fn open(address: &str) -> Result<Self, CallError> {
-        let stream = TcpStream::connect(address).await.map_err(CallError::Unreachable)?;
-        stream.set_nodelay(true).map_err(CallError::Unreachable)?;
-        let (sender, http) = http1::handshake(TokioIo::new(stream)).await.map_err(unreachable)?;
-        Ok(Self { sender, driver: Driver { http: Some(http) } })
+impl Head {
+    fn of(response: &Response<Incoming>) -> Self {
+        let (status, headers) = (response.status().as_u16(), response.headers());
+        let replayed = headers.get(IDEMPOTENCY_REPLAYED).is_some_and(|value| value == "true");
+        let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        Self { status, replayed, retry_after: seconds.map(Duration::from_secs) }
     }
 
-    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Reply, Broken> {
-        let Self { sender, driver } = self;
-        // Here it shows whether the server has closed it; then the request is handed back below.
-        let _closed = driver.along(sender.ready()).await;
-        let response = driver.along(sender.try_send_request(request)).await?;
-        let (replayed, retry_after) = read_headers(&response);
-        let status = response.status().as_u16();
-        let body = driver.along(response.into_body().collect()).await?.to_bytes();
-        Ok(Reply { status, replayed, retry_after, body })
+    const fn reply(self, body: Bytes) -> Reply {
+        let Self { status, replayed, retry_after } = self;
+        Reply { status, replayed, retry_after, body }
     }
-}
-
-fn read_headers(response: &Response<Incoming>) -> (bool, Option<Duration>) {
-    let headers = response.headers();
-    let replayed = headers.get(IDEMPOTENCY_REPLAYED).is_some_and(|value| value == "true");
-    let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    (replayed, seconds.map(Duration::from_secs))
-}
-
-/// What moves the bytes, as long as somebody polls it.
-struct Driver {
-    /// None when it came to its end. To drop it tells those who wait for it: hyper then hands a
-    /// request back that was not sent.
-    http: Option<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>,
-}
-
-impl Driver {
-    /// Waits for the future, and drives the connection meanwhile.
-    async fn along<F: Future>(&mut self, future: F) -> F::Output {
-        let mut future = pin!(future);
-        std::future::poll_fn(|context| {
-            self.poll(context);
-            future.as_mut().poll(context)
-        })
-        .await
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) {
-        let ended = self.http.as_mut().is_some_and(|http| Pin::new(http).poll(context).is_ready());
-        if ended {
-            // If that was an error, the request that waits hears of it.
-            self.http = None;
-        }
-    }
-}
-
-/// Sees to it that nobody waits for longer than the limit.
-///
-/// A timer for every request would cost as much as the rest of it. So the timer is left running
-/// from one request to the next; when it fires, the request that waits is asked for its age.
-struct Watch {
-    clock: Arc<dyn Clock>,
-    limit: Duration,
-    timer: Option<Timer>,
-}
-
-type Timer = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-impl Watch {
-    async fn within<F: Future>(&mut self, future: F) -> Result<F::Output, CallError> {
-        let latest = self.clock.boot().saturating_add(self.limit);
-        let mut future = pin!(future);
-        std::future::poll_fn(|context| match future.as_mut().poll(context) {
-            Poll::Ready(output) => Poll::Ready(Ok(output)),
-            Poll::Pending => self.poll_late(latest, context).map(Err),
-        })
-        .await
-    }
-
-    fn poll_late(&mut self, latest: Duration, context: &mut Context<'_>) -> Poll<CallError> {
-        let mut left = self.limit;
-        loop {
-            let timer = self.timer.get_or_insert_with(|| timer(Arc::clone(&self.clock), left));
-            ready!(timer.as_mut().poll(context));
-            self.timer = None;
-            left = latest.saturating_sub(self.clock.boot());
-            if left.is_zero() {
-                return Poll::Ready(CallError::TimedOut(self.limit));
-            }
-        }
-    }
-}
-
-fn timer(clock: Arc<dyn Clock>, duration: Duration) -> Timer {
-    Box::pin(async move { clock.sleep(duration).await })
 }
 
 #[cfg(test)]

@@ -8,9 +8,10 @@ use std::{
 use axum::{
     body::{Bytes, HttpBody},
     extract::{FromRequest, FromRequestParts, Path, Request, rejection::PathRejection},
-    http::{HeaderMap, HeaderName, header::CONTENT_TYPE, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE, request::Parts},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
 use stockhold::{HoldId, IdempotencyKey, ItemKey, Sku};
 use tokio::time::timeout;
 
@@ -18,19 +19,28 @@ use crate::{
     access::Visit,
     problem::{Kind, Problem},
     settings::{self, Settings},
-    wire::{ItemQuery, refuse_query, word},
+    wire::{FromQuery, ItemQuery, parse, refuse_query, word},
 };
 
 /// How large a body may be, and how long it may take to come in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     most: usize,
+    most_of_a_batch: usize,
     patience: Duration,
 }
 
 impl Bounds {
     pub(crate) fn of(settings: &settings::Server) -> Self {
-        Self { most: settings.max_body.size(), patience: settings.body_timeout.get() }
+        Self {
+            most: settings.max_body.size(),
+            most_of_a_batch: settings.max_batch_body.size(),
+            patience: settings.body_timeout.get(),
+        }
+    }
+
+    const fn of_a_batch(self) -> Self {
+        Self { most: self.most_of_a_batch, ..self }
     }
 
     /// Those of a request; one that did not come in by the service has the defaults.
@@ -81,6 +91,17 @@ impl<S: Send + Sync> FromRequestParts<S> for ItemToRead {
     }
 }
 
+/// What the query says; of a path without names.
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<T: FromQuery, S: Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        T::from_query(&parts.uri).map(Self)
+    }
+}
+
 /// Nothing, from a path that takes no query.
 pub(crate) struct NoQuery;
 
@@ -124,30 +145,54 @@ impl<S: Sync> FromRequestParts<S> for NoKey {
     }
 }
 
-/// A JSON body, not yet parsed.
-pub(crate) struct JsonBody(pub(crate) Bytes);
+/// A JSON body.
+pub(crate) struct Json<T>(pub(crate) T);
 
-impl<S: Sync> FromRequest<S> for JsonBody {
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         match content(request.headers()) {
-            Content::Json => read(request).await.map(Self),
+            Content::Json => parse(&read(request).await?).map(Self),
             Content::None | Content::Other => Err(not_json()),
         }
     }
 }
 
-/// A JSON body, not yet parsed, that may be left out.
-pub(crate) struct JsonBodyOrNone(Option<Bytes>);
+/// The JSON body of a batch, which may be larger than others.
+pub(crate) struct BatchJson<T>(pub(crate) T);
 
-impl JsonBodyOrNone {
-    pub(crate) fn bytes(&self) -> Option<&[u8]> {
-        self.0.as_deref()
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for BatchJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        match content(request.headers()) {
+            Content::Json => {
+                let bounds = Bounds::of_request(&request).of_a_batch();
+                parse(&read_within(request, bounds).await?).map(Self)
+            }
+            Content::None | Content::Other => Err(not_json()),
+        }
     }
 }
 
-impl<S: Sync> FromRequest<S> for JsonBodyOrNone {
+/// The name of the request, for an answer that has problems in it.
+pub(crate) struct RequestName(pub(crate) HeaderValue);
+
+impl<S: Sync> FromRequestParts<S> for RequestName {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let visit = parts.extensions.get::<Arc<Visit>>();
+        let name = visit.map(|visit| visit.request_id().clone());
+        Ok(Self(name.unwrap_or_else(|| HeaderValue::from_static("none"))))
+    }
+}
+
+/// A JSON body that may be left out.
+pub(crate) struct JsonOrNone<T>(pub(crate) T);
+
+impl<T: Default + DeserializeOwned, S: Sync> FromRequest<S> for JsonOrNone<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
@@ -157,8 +202,8 @@ impl<S: Sync> FromRequest<S> for JsonBodyOrNone {
         }
         let body = read(request).await?;
         match content {
-            _ if body.is_empty() => Ok(Self(None)),
-            Content::Json => Ok(Self(Some(body))),
+            _ if body.is_empty() => Ok(Self(T::default())),
+            Content::Json => parse(&body).map(Self),
             Content::None | Content::Other => Err(not_json()),
         }
     }
@@ -201,7 +246,12 @@ fn item(sku: Sku, query: ItemQuery) -> ItemKey {
 }
 
 async fn read(request: Request) -> Result<Bytes, Problem> {
-    let Bounds { most, patience, .. } = Bounds::of_request(&request);
+    let bounds = Bounds::of_request(&request);
+    read_within(request, bounds).await
+}
+
+async fn read_within(request: Request, bounds: Bounds) -> Result<Bytes, Problem> {
+    let Bounds { most, patience, .. } = bounds;
     let body = request.into_body();
     if body.size_hint().lower() > most as u64 {
         return Err(too_large(most));

@@ -2,32 +2,32 @@
 
 use std::time::Duration;
 
-use axum::{extract::State, response::Response};
+use axum::extract::State;
 use stockhold::{Engine, Error, HoldId};
 use tokio::time::timeout;
 
 use crate::{
-    answer,
+    answer::Answer,
     problem::{Kind, Problem},
-    wire::{self, Dependency},
+    wire::Dependency,
 };
 
 /// How long the ledger may take to answer before it counts as down.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// `GET /livez`: whoever reads this is answered by a living process.
-pub(crate) async fn live() -> Response {
-    answer::ok(wire::health("live", &[]))
+pub(crate) async fn live() -> Answer {
+    Answer::health("live", &[])
 }
 
 /// `GET /readyz`: names what the server stands on, and its state.
-pub(crate) async fn ready(State(engine): State<Engine>) -> Result<Response, Problem> {
+pub(crate) async fn ready(State(engine): State<Engine>) -> Result<Answer, Problem> {
     // No hold has this number; that the ledger says so is the sign of life.
     let nobody = HoldId::from_bytes([0; 16]);
     match timeout(PATIENCE, engine.hold(nobody)).await {
         Ok(Ok(_) | Err(Error::Rejected(_))) => {
             let ledger = Dependency { name: "ledger", state: "up" };
-            Ok(answer::ok(wire::health("ready", &[ledger])))
+            Ok(Answer::health("ready", &[ledger]))
         }
         Ok(Err(Error::Failed(failure))) => Err(Problem::new(Kind::Unavailable, NOT_READY)
             .caused_by(failure)

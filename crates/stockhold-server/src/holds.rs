@@ -1,13 +1,13 @@
 //! The verbs on holds.
 
-use axum::{extract::State, response::Response};
+use axum::extract::State;
 use stockhold::Engine;
 
 use crate::{
-    answer,
-    extract::{HoldInPath, JsonBody, JsonBodyOrNone, Key, NoQuery},
+    answer::Answer,
+    extract::{HoldInPath, Json, JsonOrNone, Key, NoQuery},
     problem::Problem,
-    wire::{self, Asked},
+    wire::{Asked, ConfirmBody, ExtendBody, OpenLinesBody, PlaceBody, ReleaseBody, RevokeBody},
 };
 
 /// `POST /v1/holds`
@@ -15,21 +15,21 @@ pub(crate) async fn place(
     State(engine): State<Engine>,
     NoQuery: NoQuery,
     Key(key): Key,
-    JsonBody(body): JsonBody,
-) -> Result<Response, Problem> {
-    let (asked, request) = (Asked::now(), wire::place_request(&body, key)?);
-    let placed = engine.place(request).await?;
-    Ok(answer::placed(&placed, asked))
+    Json(body): Json<PlaceBody>,
+) -> Result<Answer, Problem> {
+    let asked = Asked::now();
+    let placed = engine.place(body.request(key)?).await?;
+    Ok(Answer::placed(&placed, asked))
 }
 
 /// `GET /v1/holds/{id}`
 pub(crate) async fn read(
     State(engine): State<Engine>,
     HoldInPath(id): HoldInPath,
-) -> Result<Response, Problem> {
+) -> Result<Answer, Problem> {
     let asked = Asked::now();
     let view = engine.hold(id).await?;
-    Ok(answer::ok(wire::hold(&view, false, asked)))
+    Ok(Answer::hold(&view, asked))
 }
 
 /// `POST /v1/holds/{id}/confirm`
@@ -37,11 +37,11 @@ pub(crate) async fn confirm(
     State(engine): State<Engine>,
     HoldInPath(id): HoldInPath,
     Key(key): Key,
-    body: JsonBodyOrNone,
-) -> Result<Response, Problem> {
-    let (asked, request) = (Asked::now(), wire::confirm_request(body.bytes(), key)?);
-    let settled = engine.confirm(id, request).await?;
-    Ok(answer::settled(&settled, asked))
+    JsonOrNone(body): JsonOrNone<ConfirmBody>,
+) -> Result<Answer, Problem> {
+    let asked = Asked::now();
+    let settled = engine.confirm(id, body.request(key)?).await?;
+    Ok(Answer::settled(&settled, asked))
 }
 
 /// `POST /v1/holds/{id}/release`
@@ -49,11 +49,11 @@ pub(crate) async fn release(
     State(engine): State<Engine>,
     HoldInPath(id): HoldInPath,
     Key(key): Key,
-    body: JsonBodyOrNone,
-) -> Result<Response, Problem> {
-    let (asked, reason) = (Asked::now(), wire::release_reason(body.bytes())?);
-    let settled = engine.release(id, reason, key).await?;
-    Ok(answer::settled(&settled, asked))
+    JsonOrNone(body): JsonOrNone<ReleaseBody>,
+) -> Result<Answer, Problem> {
+    let asked = Asked::now();
+    let settled = engine.release(id, body.reason(), key).await?;
+    Ok(Answer::settled(&settled, asked))
 }
 
 /// `POST /v1/holds/{id}/extend`
@@ -61,9 +61,45 @@ pub(crate) async fn extend(
     State(engine): State<Engine>,
     HoldInPath(id): HoldInPath,
     Key(key): Key,
-    JsonBody(body): JsonBody,
-) -> Result<Response, Problem> {
-    let (asked, ttl) = (Asked::now(), wire::extend_ttl(&body)?);
-    let settled = engine.extend(id, ttl, key).await?;
-    Ok(answer::settled(&settled, asked))
+    Json(body): Json<ExtendBody>,
+) -> Result<Answer, Problem> {
+    let asked = Asked::now();
+    let settled = engine.extend(id, body.ttl(), key).await?;
+    Ok(Answer::settled(&settled, asked))
+}
+
+/// `POST /v1/holds/{id}/ship`
+pub(crate) async fn ship(
+    State(engine): State<Engine>,
+    HoldInPath(id): HoldInPath,
+    Key(key): Key,
+    JsonOrNone(body): JsonOrNone<OpenLinesBody>,
+) -> Result<Answer, Problem> {
+    let asked = Asked::now();
+    let settled = engine.ship(id, body.lines()?, key).await?;
+    Ok(Answer::settled(&settled, asked))
+}
+
+/// `POST /v1/holds/{id}/cancel`
+pub(crate) async fn cancel(
+    State(engine): State<Engine>,
+    HoldInPath(id): HoldInPath,
+    Key(key): Key,
+    JsonOrNone(body): JsonOrNone<OpenLinesBody>,
+) -> Result<Answer, Problem> {
+    let asked = Asked::now();
+    let settled = engine.cancel(id, body.lines()?, key).await?;
+    Ok(Answer::settled(&settled, asked))
+}
+
+/// `POST /v1/holds/{id}/revoke`
+pub(crate) async fn revoke(
+    State(engine): State<Engine>,
+    HoldInPath(id): HoldInPath,
+    Key(key): Key,
+    Json(body): Json<RevokeBody>,
+) -> Result<Answer, Problem> {
+    let asked = Asked::now();
+    let settled = engine.revoke(id, body.reason(), key).await?;
+    Ok(Answer::settled(&settled, asked))
 }

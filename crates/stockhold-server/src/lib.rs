@@ -10,18 +10,23 @@
 //! | `access.rs` and `access/` | who asks, and whether that one may |
 //! | `extract.rs` | takes a request apart: path, query, key, body |
 //! | `wire.rs` and `wire/` | the JSON of requests and answers |
-//! | `holds.rs`, `stock.rs`, `health.rs` | parse, call one verb of the engine, answer |
+//! | `holds.rs`, `stock.rs`, `lists.rs`, `batch.rs`, `health.rs` | parse, call one verb of the engine, answer |
+//! | `openapi.rs`, `docs.rs` | what the routes say of themselves, as a document and as a page |
 //! | `answer.rs` | what success looks like |
 //! | `problem.rs` | what everything else looks like: the one table of problems |
 
 pub mod access;
 mod answer;
+mod batch;
 pub mod cli;
 pub mod client;
+mod docs;
 mod extract;
 mod health;
 mod holds;
+mod lists;
 mod metrics;
+mod openapi;
 mod problem;
 mod routes;
 pub mod serve;

@@ -19,6 +19,7 @@ use axum::{
 use stockhold::{Error, Failure, FailureKind, Rejection};
 use tracing::{error, warn};
 
+pub(crate) use self::body::{Confirmed, ItemName, Short};
 use crate::access::Scope;
 
 /// Why a request is not answered with success.
@@ -67,7 +68,8 @@ macro_rules! problems {
         }
 
         impl Kind {
-            const ALL: &'static [Self] = &[$(Self::$kind),+];
+            /// Every kind.
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$kind),+];
 
             const fn row(self) -> &'static Row {
                 match self {
@@ -136,8 +138,8 @@ problems! {
         "All its units are shipped or cancelled already.";
     MaxLifetime, CONFLICT, "max_lifetime", "max-lifetime", "The hold cannot live any longer",
         "Confirm it before its deadline, or place a new hold.";
-    AlreadyExists, CONFLICT, "already_exists", "already-exists", "The item exists with another quantity",
-        "Leave on_hand out, and change it with an adjustment.";
+    AlreadyExists, CONFLICT, "already_exists", "already-exists", "The item exists with other quantities",
+        "Leave on_hand out, and change it with an adjustment; a list of what was counted is loaded with mode=count.";
     WouldGoBelow, CONFLICT, "would_go_below", "would-go-below", "Less would be left than may be",
         "Take fewer units away, or count what is there.";
     OnHandDiffers, CONFLICT, "on_hand_differs", "on-hand-differs", "The item has another number on hand",
@@ -164,6 +166,31 @@ problems! {
         "Do not repeat the request. The log of the server says more under the request_id.";
     Unavailable, SERVICE_UNAVAILABLE, "unavailable", "unavailable", "The service is not available",
         "Try again after Retry-After, with the same idempotency key.";
+}
+
+impl Kind {
+    pub(crate) const fn status(self) -> StatusCode {
+        self.row().status
+    }
+
+    /// The stable word for it.
+    pub(crate) const fn code(self) -> &'static str {
+        self.row().code
+    }
+
+    /// Where its page is.
+    pub(crate) const fn path(self) -> &'static str {
+        self.row().path
+    }
+
+    pub(crate) const fn title(self) -> &'static str {
+        self.row().title
+    }
+
+    /// What to do about it.
+    pub(crate) const fn cure(self) -> &'static str {
+        self.row().cure
+    }
 }
 
 impl Problem {
@@ -217,6 +244,28 @@ impl Problem {
     /// Names the field that takes a quantity out of its range: the rules cannot know its name.
     pub(crate) fn out_of_range(self, field: &'static str) -> Self {
         if self.0.kind == Kind::OutOfRange { self.or_field(field) } else { self }
+    }
+
+    /// The same of an item of a batch: its fields are those of the item.
+    pub(crate) fn within(mut self, index: usize) -> Self {
+        let Some(field) = self.0.field.take() else { return self };
+        let field = if field == "Idempotency-Key" { "idempotency_key".into() } else { field };
+        let inside = match &*field {
+            "body" => format!("items[{index}]"),
+            field => format!("items[{index}].{field}"),
+        };
+        if let Some(fault) = self.0.detail.strip_prefix(&*field) {
+            self.0.detail = format!("{inside}{fault}").into();
+        }
+        self.0.field = Some(inside.into());
+        self
+    }
+
+    /// Status and body, for an answer that has many of them.
+    pub(crate) fn written(self, request_id: &HeaderValue) -> (StatusCode, Vec<u8>) {
+        let request_id = request_id.to_str().unwrap_or_default();
+        self.0.log(request_id);
+        (self.0.kind.row().status, body::write(&self.0, request_id))
     }
 
     fn rejected(rejection: Box<Rejection>) -> Self {
@@ -360,6 +409,12 @@ pub(crate) async fn page(name: Result<Path<String>, PathRejection>) -> Result<Re
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{title}\n\ncode:   {code}\nstatus: {status}\n\n{cure}");
     Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
+}
+
+/// What helps against the problems of this code.
+pub(crate) fn cure(code: &str) -> Option<&'static str> {
+    let rows = Kind::ALL.iter().map(|kind| kind.row());
+    rows.filter(|row| row.code == code).map(|row| row.cure).next()
 }
 
 #[cfg(test)]

@@ -1,42 +1,215 @@
-//! Which path and method leads where, and what it takes to be let in.
+//! Which path and method leads where, what it takes to be let in, and what is answered there.
+
+mod route;
 
 use std::sync::Arc;
 
-use axum::{
-    Extension, Router,
-    routing::{MethodRouter, get, post},
-};
+use axum::{Extension, Router, handler::Handler};
 use stockhold::Engine;
 
+pub(crate) use self::route::{KEY, Route, header};
+use self::route::{LIMIT, REPLAYED};
 use crate::{
-    access::{Scope, open_at_home},
-    health, holds,
+    access::{Need, Scope},
+    batch, docs, health, holds, lists,
     metrics::{self, Metrics},
+    openapi,
     problem::{self, Kind, Problem},
     stock,
+    wire::{
+        AdjustmentBody, After, BatchAnswerBody, BatchBody, ConfirmBody, ExtendBody, HealthBody,
+        HoldBody, HoldPageBody, ItemBody, Limit, LocationWord, MovedBody, MovementPageBody,
+        OpenLinesBody, OwnerWord, PlaceBody, PolicyBody, Prefix, ReleaseBody, RevokeBody, SkuWord,
+        State, StockPageBody,
+    },
 };
 
 /// Everything that can be asked.
 pub(crate) fn router(engine: Engine, metrics: Arc<Metrics>) -> Router {
-    Router::new()
-        .route("/v1/holds", post(Scope::Holds.guards(holds::place)))
-        .route("/v1/holds/{id}", get(Scope::Read.guards(holds::read)))
-        .route("/v1/holds/{id}/confirm", post(Scope::Holds.guards(holds::confirm)))
-        .route("/v1/holds/{id}/release", post(Scope::Holds.guards(holds::release)))
-        .route("/v1/holds/{id}/extend", post(Scope::Holds.guards(holds::extend)))
-        .route("/v1/stock/{sku}", stock_item())
-        .route("/v1/stock/{sku}/adjustments", post(Scope::Stock.guards(stock::adjust)))
-        .route("/livez", get(open_at_home(health::live)))
-        .route("/readyz", get(open_at_home(health::ready)))
-        .route("/metrics", get(open_at_home(metrics::page)).layer(Extension(metrics)))
-        .route("/problems/{name}", get(open_at_home(problem::page)))
+    let add = |router: Router<Engine>, route: Route| router.route(route.path, route.handler);
+    let metrics = Extension(metrics);
+    all()
+        .into_iter()
+        .map(|route| if route.path == METRICS { route.layer(metrics.clone()) } else { route })
+        .fold(Router::new(), add)
         .fallback(no_route)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(engine)
 }
 
-fn stock_item() -> MethodRouter<Engine> {
-    get(Scope::Read.guards(stock::read)).put(Scope::Stock.guards(stock::set_policy))
+/// Every route, in the order of the document.
+pub(crate) fn all() -> Vec<Route> {
+    [of_holds(), of_stock(), of_batch(), of_movements(), of_operation()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// Why a confirm is refused: the row of the table of states and verbs.
+const NOT_TO_CONFIRM: [Kind; 4] =
+    [Kind::AlreadyConfirmed, Kind::AlreadyReleased, Kind::Revoked, Kind::AlreadyCancelled];
+
+fn of_holds() -> Vec<Route> {
+    vec![
+        Route::post("/v1/holds", Need::Scope(Scope::Holds), holds::place)
+            .does("place", "Holds units until a deadline.")
+            .mind("All of the lines or none of them. The key may be used again after a refusal.")
+            .keyed()
+            .takes::<PlaceBody>()
+            .makes::<HoldBody<'_>>("The hold.", &[("Location", "Where the hold is.")])
+            .refuses(&[Kind::TooManyLines, Kind::QuantityTooLarge, Kind::OutOfRange])
+            .refuses(&[Kind::UnknownSku, Kind::InsufficientStock, Kind::HoldEnded])
+            .refuses(&[Kind::NotFound])
+            .refuses(&NOT_TO_CONFIRM),
+        Route::get("/v1/holds", Need::Scope(Scope::Read), lists::holds)
+            .does("listHolds", "Holds, newest first.")
+            .mind("By SKU only together with state=active: no other list is kept by SKU.")
+            .query::<OwnerWord>("owner", "Only those of this owner.")
+            .query::<State>("state", "Only those in this state as it is now.")
+            .query::<SkuWord>("sku", "Only those with a line of this SKU.")
+            .pages()
+            .answers::<HoldPageBody<'_>>(200, "Some of the holds, and where the list goes on."),
+        Route::get("/v1/holds/{id}", Need::Scope(Scope::Read), holds::read)
+            .does("getHold", "A hold as it is now.")
+            .answers::<HoldBody<'_>>(200, "The hold.")
+            .refuses(&[Kind::NotFound]),
+        verb("/v1/holds/{id}/confirm", Need::Scope(Scope::Holds), holds::confirm)
+            .does("confirm", "The customer has paid: held units become allocated.")
+            .may_take::<ConfirmBody>()
+            .refuses(&NOT_TO_CONFIRM)
+            .refuses(&[Kind::HoldExpired, Kind::NotInHold, Kind::MoreThanHeld, Kind::OutOfRange]),
+        verb("/v1/holds/{id}/release", Need::Scope(Scope::Holds), holds::release)
+            .does("release", "Gives all held units back.")
+            .may_take::<ReleaseBody>()
+            .refuses(&[Kind::AlreadyConfirmed]),
+        verb("/v1/holds/{id}/extend", Need::Scope(Scope::Holds), holds::extend)
+            .does("extend", "Moves the deadline to a later time.")
+            .takes::<ExtendBody>()
+            .refuses(&[Kind::HoldExpired, Kind::MaxLifetime])
+            .refuses(&[Kind::AlreadyConfirmed, Kind::AlreadyReleased, Kind::Revoked]),
+        verb("/v1/holds/{id}/ship", Need::Scope(Scope::Stock), holds::ship)
+            .does("ship", "Confirmed units leave the house.")
+            .may_take::<OpenLinesBody>()
+            .refuses(&OF_OPEN_LINES)
+            .refuses(&[Kind::AlreadyCancelled]),
+        verb("/v1/holds/{id}/cancel", Need::Scope(Scope::Stock), holds::cancel)
+            .does("cancel", "Confirmed units go back to sale.")
+            .may_take::<OpenLinesBody>()
+            .refuses(&OF_OPEN_LINES)
+            .refuses(&[Kind::AlreadyShipped]),
+        verb("/v1/holds/{id}/revoke", Need::Scope(Scope::Admin), holds::revoke)
+            .does("revoke", "Takes all held units away, whatever the customer wants.")
+            .takes::<RevokeBody>()
+            .refuses(&[Kind::AlreadyConfirmed]),
+    ]
+}
+
+/// Why units are neither shipped nor cancelled.
+const OF_OPEN_LINES: [Kind; 6] = [
+    Kind::IdempotencyKeyRequired,
+    Kind::NotConfirmed,
+    Kind::NothingOpen,
+    Kind::NotInHold,
+    Kind::MoreThanOpen,
+    Kind::OutOfRange,
+];
+
+/// A verb on a hold, which answers the hold.
+fn verb<T, H>(path: &'static str, need: Need, handler: H) -> Route
+where
+    T: 'static,
+    H: Handler<T, Engine>,
+    H::Future: Unpin,
+{
+    Route::post(path, need, handler)
+        .keyed()
+        .answers_with::<HoldBody<'_>>(200, "The hold as it now is.", &[REPLAYED])
+        .refuses(&[Kind::NotFound])
+}
+
+fn of_stock() -> Vec<Route> {
+    vec![
+        Route::get("/v1/stock", Need::Scope(Scope::Read), lists::stock)
+            .does("listStock", "Stock items by SKU and location.")
+            .query::<Prefix>("prefix", "Only those whose SKU begins with this.")
+            .pages()
+            .answers::<StockPageBody<'_>>(200, "Some of the items, and where the list goes on."),
+        Route::get("/v1/stock/{sku}", Need::Scope(Scope::Read), stock::read)
+            .does("getStock", "A stock item as it is now.")
+            .query::<LocationWord>("location", LOCATION)
+            .reads()
+            .answers::<ItemBody<'_>>(200, "The item.")
+            .refuses(&[Kind::UnknownSku]),
+        Route::put("/v1/stock/{sku}", Need::Scope(Scope::Stock), stock::set_policy)
+            .does("setPolicy", "Creates an item, or sets how many of it are kept back from sale.")
+            .query::<LocationWord>("location", LOCATION)
+            .takes::<PolicyBody>()
+            .answers::<ItemBody<'_>>(201, "The item was created.")
+            .answers::<ItemBody<'_>>(200, "The item was there.")
+            .refuses(&[Kind::AlreadyExists, Kind::OutOfRange]),
+        Route::post("/v1/stock/{sku}/adjustments", Need::Scope(Scope::Stock), stock::adjust)
+            .does("adjust", "Changes the units on hand.")
+            .mind("One of delta, count and receive. Delta and receive need an idempotency key.")
+            .query::<LocationWord>("location", LOCATION)
+            .keyed()
+            .takes::<AdjustmentBody>()
+            .makes::<MovedBody<'_>>("What moved, and the item as it now is.", &[])
+            .refuses(&[Kind::IdempotencyKeyRequired, Kind::OutOfRange, Kind::UnknownSku])
+            .refuses(&[Kind::WouldGoBelow, Kind::OnHandDiffers]),
+    ]
+}
+
+const LOCATION: &str = "Where the item lies; left out: `default`.";
+
+fn of_batch() -> Vec<Route> {
+    vec![
+        Route::post("/v1/batch", Need::Key, batch::batch)
+            .does("batch", "Does many verbs in order, each by itself.")
+            .mind("An item has the op, the fields of its verb's body, and id, or sku and location. \
+                   Each is answered as the verb alone would be; one that is refused spoils no other.")
+            .takes::<BatchBody>()
+            .answers::<BatchAnswerBody>(200, "An answer for each item."),
+    ]
+}
+
+fn of_movements() -> Vec<Route> {
+    vec![
+        Route::get("/v1/movements", Need::Scope(Scope::Read), lists::movements)
+            .does("listMovements", "The history of stock, oldest first.")
+            .mind("To follow it, ask again after the next_after of the page before.")
+            .query::<SkuWord>("sku", "Only those of this SKU.")
+            .query::<After>("after", "Only those with a higher number; left out: 0.")
+            .query::<Limit>("limit", LIMIT)
+            .reads()
+            .answers::<MovementPageBody<'_>>(200, "Some of the movements, and where to go on."),
+    ]
+}
+
+const METRICS: &str = "/metrics";
+
+fn of_operation() -> Vec<Route> {
+    vec![
+        Route::get("/livez", Need::ReadFromElsewhere, health::live)
+            .does("live", "Whether the process lives.")
+            .answers::<HealthBody<'_>>(200, "It does."),
+        Route::get("/readyz", Need::ReadFromElsewhere, health::ready)
+            .does("ready", "Whether requests can be served, and on what that hangs.")
+            .answers::<HealthBody<'_>>(200, "They can.")
+            .refuses(&[Kind::Unavailable]),
+        Route::get(METRICS, Need::ReadFromElsewhere, metrics::page)
+            .does("metrics", "What the service counts, for Prometheus.")
+            .says(200, "application/openmetrics-text", "The numbers."),
+        Route::get("/problems/{name}", Need::ReadFromElsewhere, problem::page)
+            .does("problem", "What a problem means, and its cure.")
+            .named("The last part of the problem's type.")
+            .says(200, "text/plain", "The page."),
+        Route::get("/openapi.json", Need::ReadFromElsewhere, openapi::serve)
+            .does("openapi", "This document.")
+            .answers::<openapi::Document>(200, "The document."),
+        Route::get("/docs", Need::ReadFromElsewhere, docs::page)
+            .does("docs", "This document, for people.")
+            .says(200, "text/html", "The page."),
+    ]
 }
 
 async fn no_route() -> Problem {

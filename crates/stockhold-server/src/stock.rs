@@ -1,23 +1,24 @@
 //! The verbs on stock.
 
-use axum::{extract::State, response::Response};
-use stockhold::{Adjustment, Engine};
+use axum::extract::State;
+use stockhold::Engine;
 
 use crate::{
-    answer,
-    extract::{ItemToChange, ItemToRead, JsonBody, Key, NoKey},
+    answer::Answer,
+    batch::number_of,
+    extract::{ItemToChange, ItemToRead, Json, Key, NoKey},
     problem::Problem,
-    wire::{self, Asked},
+    wire::{AdjustmentBody, Asked, PolicyBody},
 };
 
 /// `GET /v1/stock/{sku}`
 pub(crate) async fn read(
     State(engine): State<Engine>,
     ItemToRead(item): ItemToRead,
-) -> Result<Response, Problem> {
+) -> Result<Answer, Problem> {
     let asked = Asked::now();
     let view = engine.stock(&item).await?;
-    Ok(answer::ok(wire::stock(&view, asked)))
+    Ok(Answer::stock(&view, asked))
 }
 
 /// `PUT /v1/stock/{sku}`
@@ -25,12 +26,12 @@ pub(crate) async fn set_policy(
     State(engine): State<Engine>,
     ItemToChange(item): ItemToChange,
     NoKey: NoKey,
-    JsonBody(body): JsonBody,
-) -> Result<Response, Problem> {
-    let (asked, (on_hand, safety_stock)) = (Asked::now(), wire::policy(&body)?);
+    Json(body): Json<PolicyBody>,
+) -> Result<Answer, Problem> {
+    let (asked, (on_hand, safety_stock)) = (Asked::now(), body.quantities());
     let set = engine.set_policy(&item, on_hand, safety_stock).await;
     let set = set.map_err(|error| Problem::from(error).out_of_range("on_hand"))?;
-    Ok(answer::policy_set(&set, asked))
+    Ok(Answer::policy_set(&set, asked))
 }
 
 /// `POST /v1/stock/{sku}/adjustments`
@@ -38,20 +39,11 @@ pub(crate) async fn adjust(
     State(engine): State<Engine>,
     ItemToChange(item): ItemToChange,
     Key(key): Key,
-    JsonBody(body): JsonBody,
-) -> Result<Response, Problem> {
-    let (asked, adjustment) = (Asked::now(), wire::adjustment(&body)?);
-    let field = field_of(&adjustment);
+    Json(body): Json<AdjustmentBody>,
+) -> Result<Answer, Problem> {
+    let (asked, adjustment) = (Asked::now(), body.adjustment()?);
+    let field = number_of(&adjustment);
     let moved = engine.adjust(&item, adjustment, key).await;
     let moved = moved.map_err(|error| Problem::from(error).out_of_range(field))?;
-    Ok(answer::moved(&moved, asked))
-}
-
-/// The number that an adjustment is about.
-const fn field_of(adjustment: &Adjustment) -> &'static str {
-    match adjustment {
-        Adjustment::Receive { .. } => "receive",
-        Adjustment::Delta { .. } => "delta",
-        Adjustment::Count { .. } => "count",
-    }
+    Ok(Answer::moved(&moved, asked))
 }

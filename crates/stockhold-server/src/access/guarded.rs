@@ -11,7 +11,7 @@ use std::{
 use axum::{
     extract::{FromRequestParts, MatchedPath, Request},
     handler::Handler,
-    http::request::Parts,
+    http::{HeaderValue, request::Parts},
     response::{IntoResponse, Response},
 };
 
@@ -27,12 +27,18 @@ use crate::{
 pub(crate) struct Visit {
     granted: Granted,
     bounds: Bounds,
+    request_id: HeaderValue,
     route: OnceLock<Route>,
 }
 
 impl Visit {
-    pub(crate) const fn new(granted: Granted, bounds: Bounds) -> Self {
-        Self { granted, bounds, route: OnceLock::new() }
+    pub(crate) const fn new(granted: Granted, bounds: Bounds, request_id: HeaderValue) -> Self {
+        Self { granted, bounds, request_id, route: OnceLock::new() }
+    }
+
+    /// Its name in the log and in problems.
+    pub(crate) const fn request_id(&self) -> &HeaderValue {
+        &self.request_id
     }
 
     /// How much it may send.

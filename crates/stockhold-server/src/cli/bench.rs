@@ -33,7 +33,7 @@ mod row;
 mod target;
 mod workload;
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -46,7 +46,7 @@ use self::{
     report::{Report, Settings},
     row::Row,
 };
-use super::{Exit, Fault, say};
+use super::{Doing, Exit, Fault, say};
 
 pub(super) use self::noop::Noop;
 
@@ -180,16 +180,5 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.0.finish_and_clear();
-    }
-}
-
-/// Says what could not be done.
-trait Doing<T> {
-    fn doing(self, what: &str) -> Result<T, Fault>;
-}
-
-impl<T, E: fmt::Display> Doing<T> for Result<T, E> {
-    fn doing(self, what: &str) -> Result<T, Fault> {
-        self.map_err(|e| Fault::error(format!("{what}: {e}")))
     }
 }

@@ -9,21 +9,15 @@ use stockhold::{
     verify::{Report, Violation},
 };
 
-use super::{Exit, Fault, LedgerUrl, say};
+use super::{Exit, Fault, ledger_file::LedgerFile, say};
 
 /// Checks the invariants of a ledger from its rows; read-only, also beside a running server.
 ///
 /// Ends with 0 if none is broken, 5 if one is, 1 if the ledger cannot be read.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Verify {
-    /// Which ledger: sqlite:PATH
-    #[arg(
-        long,
-        env = "STOCKHOLD_LEDGER",
-        default_value = "sqlite:stockhold.db",
-        value_name = "URL"
-    )]
-    ledger: LedgerUrl,
+    #[command(flatten)]
+    ledger: LedgerFile,
 
     /// Print JSON.
     #[arg(long)]
@@ -32,10 +26,7 @@ pub(crate) struct Verify {
 
 impl Verify {
     pub(super) fn run(self) -> Result<Exit, Fault> {
-        let LedgerUrl::Sqlite(path) = &self.ledger else {
-            return Err(Fault::usage("a ledger in memory is gone with its server"));
-        };
-        let report = SqliteLedger::verify_file(path)?;
+        let report = SqliteLedger::verify_file(self.ledger.path()?)?;
         let text = if self.json { as_json(&report)? } else { as_text(&report) };
         say(text.trim_end())?;
         Ok(if report.is_clean() { Exit::Ok } else { Exit::InvariantBroken })

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
-use stockhold::Shortage;
-use stockhold::{ItemKey, Quantity, Rejection};
+use stockhold::{ItemKey, Quantity, Rejection, Shortage};
+use utoipa::ToSchema;
 
 use super::{Inner, Numbers, Row};
-use crate::wire::{self, HoldBody, Rfc3339, Written};
+use crate::wire::{
+    self, AnyUnits, HoldBody, LocationWord, NotNegative, Positive, Rfc3339, SkuWord, Units, Written,
+};
 
 /// Writes the body.
 pub(super) fn write(problem: &Inner, request_id: &str) -> Vec<u8> {
@@ -92,8 +94,8 @@ fn write_rejection<M: SerializeMap>(map: &mut M, rejection: &Rejection) -> Resul
         Rejection::MoreThanOpen { item, requested, open } => {
             write_numbers(map, item, [("requested", requested), ("open", open)])
         }
-        Rejection::AlreadyExists { item, on_hand, .. } => {
-            write_numbers(map, item, [("on_hand", on_hand)])
+        Rejection::AlreadyExists { item, on_hand, safety_stock } => {
+            write_numbers(map, item, [("on_hand", on_hand), ("safety_stock", safety_stock)])
         }
         Rejection::WouldGoBelow { item, left, floor } => {
             write_numbers(map, item, [("left", left), ("floor", floor)])
@@ -130,9 +132,12 @@ fn write_numbers<M: SerializeMap, const N: usize>(
     numbers.into_iter().try_for_each(|(name, units)| map.serialize_entry(name, &units.get()))
 }
 
-#[derive(Serialize)]
-struct ItemName<'a> {
+/// Which item.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ItemName<'a> {
+    #[schema(value_type = SkuWord)]
     sku: &'a str,
+    #[schema(value_type = LocationWord)]
     location: &'a str,
 }
 
@@ -142,12 +147,18 @@ impl<'a> ItemName<'a> {
     }
 }
 
-#[derive(Serialize)]
-struct Short<'a> {
-    #[serde(flatten)]
-    item: ItemName<'a>,
-    requested: i64,
-    available: i64,
+/// A line that cannot be held in full.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Shortage)]
+pub(crate) struct Short<'a> {
+    #[schema(value_type = SkuWord)]
+    sku: &'a str,
+    #[schema(value_type = LocationWord)]
+    location: &'a str,
+    requested: Positive,
+    available: AnyUnits,
+    /// When the next hold on the item dies, if nobody confirms it.
+    #[schema(required)]
     next_due_at: Option<Rfc3339>,
 }
 
@@ -158,24 +169,30 @@ fn shortages(lines: &[Shortage]) -> Vec<Short<'_>> {
 impl<'a> Short<'a> {
     fn of(line: &'a Shortage) -> Self {
         Self {
-            item: ItemName::of(&line.item),
-            requested: line.requested.get(),
-            available: line.available.get(),
+            sku: line.item.sku.as_str(),
+            location: line.item.location.as_str(),
+            requested: Units(line.requested),
+            available: Units(line.available),
             next_due_at: line.next_due_at.map(Rfc3339),
         }
     }
 }
 
-#[derive(Serialize)]
-struct Confirmed<'a> {
-    #[serde(flatten)]
-    item: ItemName<'a>,
-    quantity: i64,
+/// Units that were confirmed of an item.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Confirmed<'a> {
+    #[schema(value_type = SkuWord)]
+    sku: &'a str,
+    #[schema(value_type = LocationWord)]
+    location: &'a str,
+    quantity: NotNegative,
 }
 
-fn confirmed_lines(lines: &[(Arc<ItemKey>, Quantity)]) -> Vec<Confirmed<'_>> {
-    let lines = lines.iter();
-    lines
-        .map(|(item, units)| Confirmed { item: ItemName::of(item), quantity: units.get() })
-        .collect()
+fn confirmed_lines<'a>(lines: &'a [(Arc<ItemKey>, Quantity)]) -> Vec<Confirmed<'a>> {
+    let line = |(item, units): &'a (Arc<ItemKey>, Quantity)| Confirmed {
+        sku: item.sku.as_str(),
+        location: item.location.as_str(),
+        quantity: Units(*units),
+    };
+    lines.iter().map(line).collect()
 }

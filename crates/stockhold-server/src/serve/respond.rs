@@ -73,7 +73,7 @@ impl Responder {
         let (begun, request_id) = (SystemClock.boot(), self.request_ids.of(request.headers()));
         let span = info_span!("request", request_id = request_id.to_str().unwrap_or_default());
         let granted = self.keys.who(request.headers(), self.listens_on);
-        let visit = Arc::new(Visit::new(granted, self.bounds));
+        let visit = Arc::new(Visit::new(granted, self.bounds, request_id.clone()));
         let answering = self.answer(request, Arc::clone(&visit));
         let mut response = answering.instrument(span.clone()).await;
         span.in_scope(|| {

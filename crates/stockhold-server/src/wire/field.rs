@@ -4,21 +4,35 @@
 use std::{fmt, marker::PhantomData, str::FromStr};
 
 use serde::{
-    Deserialize, Deserializer,
-    de::{self, DeserializeOwned, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{
+        self, DeserializeOwned, DeserializeSeed, MapAccess, Unexpected, Visitor,
+        value::MapAccessDeserializer,
+    },
 };
 use serde_json::error::Category;
-use stockhold::{InvalidName, OnExpired, Quantity, Ttl};
+use serde_path_to_error::Track;
+use stockhold::{
+    HoldId, IdempotencyKey, InvalidName, Location, OnExpired, Owner, Quantity, Reason, Reference,
+    Sku, Ttl,
+};
 
 use crate::problem::{Kind, Problem};
 
+/// Reads a body, which is a JSON object.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    parse_with(PhantomData::<Object<T>>, body).map(|Object(value)| value)
+}
+
 /// Reads a body. It is read once; only if something is wrong with it, it is read again by a
 /// slower reader that knows where it is.
-pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    match serde_json::from_slice(body) {
-        Ok(Object(value)) => Ok(value),
-        Err(error) => Err(explain::<T>(body, &error)),
-    }
+pub(super) fn parse_with<T, S>(seed: S, body: &[u8]) -> Result<T, Problem>
+where
+    S: for<'de> DeserializeSeed<'de, Value = T> + Copy,
+{
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let value = seed.deserialize(&mut json).and_then(|value| json.end().map(|()| value));
+    value.map_err(|error| explain(seed, body, &error))
 }
 
 /// Parses a word that stands outside of a body.
@@ -53,7 +67,15 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 }
 
 /// A text that is parsed into a name.
-pub(super) struct Word<T>(pub(super) T);
+pub(crate) struct Word<T>(pub(super) T);
+
+pub(crate) type SkuWord = Word<Sku>;
+pub(crate) type LocationWord = Word<Location>;
+pub(crate) type OwnerWord = Word<Owner>;
+pub(crate) type HoldIdWord = Word<HoldId>;
+pub(crate) type ReferenceWord = Word<Reference>;
+pub(crate) type ReasonWord = Word<Reason>;
+pub(crate) type KeyWord = Word<IdempotencyKey>;
 
 impl<'de, T: FromStr<Err = InvalidName>> Deserialize<'de> for Word<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -76,7 +98,20 @@ impl<'de, T: FromStr<Err = InvalidName>> Deserialize<'de> for Word<T> {
 }
 
 /// A whole number of units, at least `LEAST`.
-pub(super) struct Units<const LEAST: i64>(pub(super) Quantity);
+pub(crate) struct Units<const LEAST: i64>(pub(crate) Quantity);
+
+/// At least one unit.
+pub(crate) type Positive = Units<1>;
+/// No unit, or more.
+pub(crate) type NotNegative = Units<0>;
+/// Any number of units, also less than none.
+pub(crate) type AnyUnits = Units<{ Quantity::MIN.get() }>;
+
+impl<const LEAST: i64> Serialize for Units<LEAST> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i64(self.0.get())
+    }
+}
 
 impl<'de, const LEAST: i64> Deserialize<'de> for Units<LEAST> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -165,10 +200,13 @@ impl de::Expected for &Integer {
 }
 
 /// Says what is wrong with a body that could not be read.
-fn explain<T: DeserializeOwned>(body: &[u8], first: &serde_json::Error) -> Problem {
-    let mut json = serde_json::Deserializer::from_slice(body);
-    match serde_path_to_error::deserialize::<_, Object<T>>(&mut json) {
-        Err(error) => fault(&error.path().to_string(), error.inner()),
+fn explain<T, S>(seed: S, body: &[u8], first: &serde_json::Error) -> Problem
+where
+    S: for<'de> DeserializeSeed<'de, Value = T>,
+{
+    let (mut json, mut track) = (serde_json::Deserializer::from_slice(body), Track::new());
+    match seed.deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track)) {
+        Err(error) => fault(&track.path().to_string(), &error),
         // The object itself is right: something follows after it.
         Ok(_) => fault(".", first),
     }

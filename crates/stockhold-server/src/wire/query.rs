@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use axum::http::Uri;
 use percent_encoding::percent_decode_str;
-use stockhold::Location;
+use stockhold::{Location, Quantity};
 
 use super::word;
 use crate::problem::Problem;
@@ -14,9 +14,24 @@ use crate::problem::Problem;
 pub(crate) struct ItemQuery {
     /// Where the item lies.
     pub(crate) location: Option<Location>,
-    /// How fresh the answer has to be. Without a cache every answer is from the ledger.
-    consistency: Option<()>,
-    max_age_ms: Option<()>,
+}
+
+/// How fresh an answer has to be. Without a cache every answer is from the ledger.
+#[derive(Debug, Default)]
+pub(super) struct Freshness {
+    consistency: Option<Consistency>,
+    max_age_ms: Option<MaxAge>,
+}
+
+impl Freshness {
+    /// Takes what is said of it; nothing else is known any more.
+    pub(super) fn take(&mut self, name: &str, value: &str) -> Result<(), Problem> {
+        match name {
+            "consistency" => set(&mut self.consistency, "consistency", consistency(value)?),
+            "max_age_ms" => set(&mut self.max_age_ms, "max_age_ms", max_age(value)?),
+            _ => Err(unknown(name)),
+        }
+    }
 }
 
 impl ItemQuery {
@@ -32,12 +47,10 @@ impl ItemQuery {
 
     /// Reads the query of a read.
     pub(crate) fn to_read(uri: &Uri) -> Result<Self, Problem> {
-        let mut query = Self::default();
+        let (mut query, mut freshness) = (Self::default(), Freshness::default());
         each_pair(uri, |name, value| match name {
             "location" => set(&mut query.location, "location", word("location", value)?),
-            "consistency" => set(&mut query.consistency, "consistency", consistency(value)?),
-            "max_age_ms" => set(&mut query.max_age_ms, "max_age_ms", max_age(value)?),
-            _ => Err(unknown(name)),
+            _ => freshness.take(name, value),
         })?;
         Ok(query)
     }
@@ -48,35 +61,53 @@ pub(crate) fn refuse_query(uri: &Uri) -> Result<(), Problem> {
     each_pair(uri, |name, _| Err(unknown(name)))
 }
 
-fn consistency(word: &str) -> Result<(), Problem> {
+/// Whether a copy may answer.
+#[derive(Debug)]
+pub(crate) struct Consistency;
+
+fn consistency(word: &str) -> Result<Consistency, Problem> {
     match word {
-        "strong" | "cached" => Ok(()),
+        "strong" | "cached" => Ok(Consistency),
         _ => Err(Problem::field("consistency", "must be strong or cached")),
     }
 }
 
-fn max_age(text: &str) -> Result<(), Problem> {
-    let is_number = text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u64>().is_ok();
-    if is_number {
-        return Ok(());
-    }
-    Err(Problem::field("max_age_ms", "must be an integer, 0 or more"))
+/// How old a copy may be.
+#[derive(Debug)]
+pub(crate) struct MaxAge;
+
+fn max_age(text: &str) -> Result<MaxAge, Problem> {
+    number("max_age_ms", text, 0, Quantity::MAX.get()).map(|_| MaxAge)
 }
 
-fn set<T>(slot: &mut Option<T>, name: &'static str, value: T) -> Result<(), Problem> {
+/// An integer within bounds, in digits.
+pub(super) fn number(
+    name: &'static str,
+    text: &str,
+    least: i64,
+    most: i64,
+) -> Result<i64, Problem> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    let number = text.parse().ok().filter(|n| digits && (least..=most).contains(n));
+    number.ok_or_else(|| {
+        Problem::field(name, format_args!("must be an integer from {least} to {most}"))
+    })
+}
+
+pub(super) fn set<T>(slot: &mut Option<T>, name: &'static str, value: T) -> Result<(), Problem> {
     if slot.replace(value).is_some() {
         return Err(Problem::field(name, "must be given once only"));
     }
     Ok(())
 }
 
-fn unknown(name: &str) -> Problem {
+pub(super) fn unknown(name: &str) -> Problem {
     const LONGEST: usize = 200;
     let name: String = name.chars().take(LONGEST).collect();
     Problem::field(name, "is not known in the query of this path")
 }
 
-fn each_pair(
+pub(super) fn each_pair(
     uri: &Uri,
     mut take: impl FnMut(&str, &str) -> Result<(), Problem>,
 ) -> Result<(), Problem> {

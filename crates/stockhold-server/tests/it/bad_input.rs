@@ -194,6 +194,16 @@ async fn wrong_fields_of_the_other_verbs_are_named() {
     )
     .await;
     refused(&server, "POST", &verb("extend"), "{}", "ttl_ms").await;
+    let words: &[&[&str]] = &[&WRONG_WORDS, &["null"]];
+    refuse_each(&server, &verb("revoke"), r#"{"reason":@}"#, "reason", words).await;
+    refused(&server, "POST", &verb("revoke"), "{}", "reason").await;
+    for line_verb in ["ship", "cancel"] {
+        let body = r#"{"lines":[{"sku":"MUG","quantity":@}]}"#;
+        let numbers: &[&[&str]] = &[&WRONG_NUMBERS, &["null"]];
+        refuse_each(&server, &verb(line_verb), body, "lines[0].quantity", numbers).await;
+        refused(&server, "POST", &verb(line_verb), r#"{"lines":[]}"#, "lines").await;
+        refused(&server, "POST", &verb(line_verb), r#"{"reason":"x"}"#, "reason").await;
+    }
     assert_eq!(server.mugs().await, [10, 1, 0, 9]);
 }
 

@@ -11,9 +11,10 @@ use crate::support::{Connection, JSON, Reply, request};
 pub(crate) fn stockhold(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stockhold"));
     command.args(args);
-    for name in ["STOCKHOLD_CONFIG", "STOCKHOLD_LISTEN", "STOCKHOLD_LEDGER", "RUST_LOG"] {
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STOCKHOLD_")) {
         command.env_remove(name);
     }
+    command.env_remove("RUST_LOG");
     command
 }
 
@@ -39,7 +40,7 @@ impl Serving {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let address = line.strip_prefix("listening on http://").and_then(|l| l.split(' ').next());
+        let address = line.split_once("://").and_then(|(_, rest)| rest.split(' ').next());
         Self { address: address.unwrap_or_default().to_owned(), child, line }
     }
 

@@ -266,9 +266,65 @@ async fn a_hold_replaces_another_of_the_same_owner() {
 async fn a_revoked_hold_cannot_be_confirmed() {
     let server = Server::with_mugs(1).await;
     let path = server.hold_mugs(1).await;
-    let id = path.rsplit('/').next().unwrap().parse().unwrap();
-    server.engine.revoke(id, "a bot".parse().unwrap(), None).await.unwrap();
+    let revoke = format!("{path}/revoke");
+    for _ in 0..2 {
+        let hold = server.post(&revoke, r#"{"reason":"a bot"}"#).await.expect(200).json();
+        assert_eq!((&hold["state"], &hold["lines"][0]["revoked"]), (&json!("revoked"), &json!(1)));
+    }
     server.post(&format!("{path}/confirm"), "{}").await.expect_problem(409, "revoked");
+    assert_eq!(server.mugs().await, [1, 0, 0, 1]);
+}
+
+#[tokio::test]
+async fn confirmed_units_are_shipped_or_cancelled() {
+    let server = Server::with_mugs(10).await;
+    let path = server.hold_mugs(5).await;
+    let (ship, cancel) = (format!("{path}/ship"), format!("{path}/cancel"));
+    for verb in [&ship, &cancel] {
+        let problem = server.post(verb, "{}").await.expect_problem(409, "not_confirmed");
+        assert_eq!(problem["state"], "active");
+    }
+    server.post(&format!("{path}/confirm"), "{}").await.expect(200);
+    let lines = |n: i64| json!({"lines": [{"sku": "MUG", "quantity": n}]}).to_string();
+    server.post_keyed(&ship, "s", &lines(2)).await.expect(200);
+    let again = server.post_keyed(&ship, "s", &lines(2)).await.expect(200);
+    assert!(again.is_replayed());
+    assert_eq!(again.json()["lines"][0]["shipped"], 2);
+    let hold = server.post_keyed(&cancel, "c", &lines(1)).await.expect(200).json();
+    assert_eq!((&hold["state"], &hold["lines"][0]["cancelled"]), (&json!("confirmed"), &json!(1)));
+    assert_eq!(server.mugs().await, [8, 0, 2, 6]);
+    // The rest, with no body at all.
+    let hold = server.ask("POST", &ship, &[], b"").await.expect(200).json();
+    assert_eq!((&hold["state"], &hold["lines"][0]["shipped"]), (&json!("shipped"), &json!(4)));
+    assert_eq!(server.mugs().await, [6, 0, 0, 6]);
+    server.post(&cancel, "{}").await.expect_problem(409, "already_shipped");
+    server.post_keyed(&ship, "t", &lines(1)).await.expect_problem(409, "nothing_open");
+}
+
+#[tokio::test]
+async fn named_lines_are_shipped_and_cancelled_under_a_key_only() {
+    let server = Server::with_mugs(10).await;
+    let path = server.hold_mugs(5).await;
+    server.post(&format!("{path}/confirm"), "{}").await.expect(200);
+    let lines = |sku: &str, n: i64| json!({"lines": [{"sku": sku, "quantity": n}]}).to_string();
+    for verb in ["ship", "cancel"] {
+        let path = format!("{path}/{verb}");
+        let problem = server.post(&path, &lines("MUG", 1)).await;
+        let problem = problem.expect_problem(400, "idempotency_key_required");
+        assert_eq!(
+            (&problem["verb"], &problem["field"]),
+            (&json!(verb), &json!("Idempotency-Key"))
+        );
+        let reply = server.post_keyed(&path, "a", &lines("TEE", 1)).await;
+        reply.expect_problem(422, "not_in_hold");
+        let reply = server.post_keyed(&path, "b", &lines("MUG", 6)).await;
+        let problem = reply.expect_problem(422, "more_than_open");
+        assert_eq!((&problem["requested"], &problem["open"]), (&json!(6), &json!(5)));
+    }
+    assert_eq!(server.mugs().await, [10, 0, 5, 5]);
+    server.ask("POST", &format!("{path}/cancel"), &[], b"").await.expect(200);
+    server.post(&format!("{path}/ship"), "{}").await.expect_problem(409, "already_cancelled");
+    assert_eq!(server.mugs().await, [10, 0, 0, 10]);
 }
 
 #[tokio::test]
@@ -276,7 +332,14 @@ async fn an_unknown_hold_is_not_found_by_any_verb() {
     let server = Server::with_mugs(1).await;
     let path = "/v1/holds/01927c1e-5f3a-7cc3-98c4-dc0c0c07398f";
     server.get(path).await.expect_problem(404, "not_found");
-    for (verb, body) in [("confirm", "{}"), ("release", "{}"), ("extend", r#"{"ttl_ms":1}"#)] {
+    for (verb, body) in [
+        ("confirm", "{}"),
+        ("release", "{}"),
+        ("extend", r#"{"ttl_ms":1}"#),
+        ("ship", "{}"),
+        ("cancel", "{}"),
+        ("revoke", r#"{"reason":"a bot"}"#),
+    ] {
         let reply = server.post(&format!("{path}/{verb}"), body).await;
         reply.expect_problem(404, "not_found");
     }

@@ -3,14 +3,22 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected ends")]
 
 mod access;
+mod backup;
 mod bad_input;
+mod batch;
 mod bench;
+mod catalogue;
 mod child;
+mod cli;
 mod connections;
+mod contract;
 mod crash;
 mod demo;
+mod docs;
 mod holds;
+mod lists;
 mod lossy;
+mod openapi;
 mod operations;
 mod problems;
 mod program;

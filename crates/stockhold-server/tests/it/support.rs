@@ -15,6 +15,8 @@ use tokio::{
     task::JoinHandle,
 };
 
+use crate::contract::contract;
+
 /// A server on a memory ledger.
 pub(crate) struct Server {
     pub(crate) address: String,
@@ -74,7 +76,9 @@ impl Server {
     ) -> Reply {
         let mut connection = self.connect().await;
         connection.send(&request(&self.address, method, path, headers, body)).await;
-        connection.reply().await
+        let reply = connection.reply().await;
+        contract().await.check(method, path, &reply);
+        reply
     }
 
     pub(crate) async fn connect(&self) -> Connection {

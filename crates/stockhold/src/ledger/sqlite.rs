@@ -14,6 +14,7 @@ use stockhold_core::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::look::FileFacts;
 use self::{
     checkpoint::Checkpointer,
     failure::During,
@@ -36,6 +37,7 @@ mod checkpoint;
 mod failure;
 mod file;
 mod keys;
+mod look;
 mod readers;
 mod resident;
 mod retire;
@@ -127,9 +129,15 @@ impl SqliteLedger {
     /// # Errors
     /// `Unavailable` if there is no such file; `Incompatible` if it is no ledger of this version.
     pub fn verify_file(path: impl AsRef<Path>) -> Result<Report, Failure> {
-        let mut conn = file::connect_to_ours(path.as_ref())?;
-        let snapshot = conn.transaction().map_err(|e| failure::of(e, During::Open))?;
-        audit::verify(&snapshot).map_err(|e| failure::of(e, During::Read))
+        let path = path.as_ref();
+        if Self::inspect_file(path)?.pending > 0 {
+            let message = format!(
+                "{} is of an older version; a server brings it to this one when it opens it",
+                path.display()
+            );
+            return Err(Failure::new(FailureKind::Incompatible, message));
+        }
+        look::in_snapshot(path, |conn, _| audit::verify(conn))
     }
 
     /// Copies a ledger to a new file and says how many bytes that has: also beside the server that

@@ -1,16 +1,14 @@
 //! On which machine it was measured, and how long its disk takes to sync.
 
-use std::{
-    fs::{self, File},
-    io::{Seek, Write},
-    path::Path,
-    time::Duration,
-};
+use std::{fs, path::Path};
 
 use serde::Serialize;
 use stockhold::clock::{Clock, SystemClock};
 
-use super::{Doing, Fault};
+use super::{
+    super::disk::{self, Block, SyncTime},
+    Doing, Fault,
+};
 
 /// Where and when.
 #[derive(Clone, Debug, Serialize)]
@@ -29,13 +27,6 @@ pub(super) struct Machine {
     pub(super) stockhold: &'static str,
     pub(super) sqlite: &'static str,
     pub(super) build: &'static str,
-}
-
-/// How long a sync takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct SyncTime {
-    pub(super) p50_us: u64,
-    pub(super) p99_us: u64,
 }
 
 impl Machine {
@@ -78,6 +69,11 @@ pub(super) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+fn sync_time(folder: &Path, block: Block) -> Result<SyncTime, Fault> {
+    const ROUNDS: usize = 200;
+    disk::sync_time(folder, block, ROUNDS).doing("syncing a file")
+}
+
 fn unknown() -> String {
     "unknown".to_owned()
 }
@@ -114,54 +110,9 @@ fn filesystem(folder: &Path) -> Option<String> {
     mounts.lines().filter_map(mount).max_by_key(|(depth, _)| *depth).map(|(_, name)| name)
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Block {
-    Appended,
-    Overwritten,
-}
-
-fn sync_time(folder: &Path, block: Block) -> Result<SyncTime, Fault> {
-    const ROUNDS: usize = 200;
-    let times = sync_times(folder, block, ROUNDS).doing("syncing a file")?;
-    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    Ok(SyncTime { p50_us: micros(times[ROUNDS / 2]), p99_us: micros(times[ROUNDS * 99 / 100]) })
-}
-
-fn sync_times(folder: &Path, block: Block, rounds: usize) -> std::io::Result<Vec<Duration>> {
-    let path = folder.join("sync");
-    let mut file = File::create(&path)?;
-    let bytes = [0x5a; 4_096];
-    if block == Block::Overwritten {
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-    }
-    let mut times = Vec::with_capacity(rounds);
-    for _ in 0..rounds {
-        let before = SystemClock.boot();
-        if block == Block::Overwritten {
-            file.rewind()?;
-        }
-        file.write_all(&bytes)?;
-        file.sync_data()?;
-        times.push(SystemClock.boot().saturating_sub(before));
-    }
-    fs::remove_file(&path)?;
-    times.sort_unstable();
-    Ok(times)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_sync_takes_time() {
-        let folder = tempfile::tempdir().unwrap();
-        for block in [Block::Appended, Block::Overwritten] {
-            let times = sync_times(folder.path(), block, 3).unwrap();
-            assert!(times.len() == 3 && times.is_sorted() && times[2] > Duration::ZERO);
-        }
-    }
 
     #[test]
     fn this_machine_has_a_file_system_and_memory() {

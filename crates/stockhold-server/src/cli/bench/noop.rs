@@ -10,7 +10,7 @@ use axum::{
     body::{Body, Bytes},
     extract::State,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
-    response::Response,
+    response::{IntoResponse, Response},
     routing::post,
     serve::ListenerExt,
 };
@@ -26,9 +26,9 @@ use super::{
 };
 use crate::{
     answer,
-    extract::{JsonBody, Key, NoQuery},
+    extract::{Json, Key, NoQuery},
     problem::Problem,
-    wire::{self, Asked},
+    wire::{Asked, PlaceBody},
 };
 
 /// Serves `POST /v1/holds` and does nothing; for `bench`.
@@ -63,9 +63,9 @@ async fn place(
     State(answer): State<Arc<Answer>>,
     NoQuery: NoQuery,
     Key(key): Key,
-    JsonBody(body): JsonBody,
+    Json(body): Json<PlaceBody>,
 ) -> Result<Response, Problem> {
-    let _request = wire::place_request(&body, key)?;
+    let _request = body.request(key)?;
     Ok(answer.response())
 }
 
@@ -85,7 +85,8 @@ impl Answer {
         let wishes = Wishes::new(Items::Hot, std::time::Duration::from_secs(5))?;
         let placed = engine.place(wishes.next(&mut Random::new())?).await.doing("a hold")?;
         engine.close().await?;
-        let (mut parts, body) = answer::placed(&placed, asked).into_parts();
+        let response = answer::Answer::placed(&placed, asked).into_response();
+        let (mut parts, body) = response.into_parts();
         // The service names every answer.
         let name = HeaderName::from_static("x-request-id");
         parts.headers.insert(name, HeaderValue::from_static("0123456789abcdef-12345"));

@@ -225,7 +225,7 @@ pub(super) fn grouped(number: impl Display) -> String {
 mod tests {
     use super::{
         super::{
-            machine::SyncTime,
+            super::disk::SyncTime,
             plan::{Items, Kind},
             row::tests::made_up,
         },

@@ -203,7 +203,8 @@ mod tests {
         let mut random = Random::new();
         let wish = Wishes::new(Items::Many, ttl).unwrap().next(&mut random).unwrap();
         let body = Bodies::new(Items::Many, ttl).next(&mut random);
-        let read = crate::wire::place_request(&body, wish.key.clone()).unwrap();
+        let read: crate::wire::PlaceBody = crate::wire::parse(&body).unwrap();
+        let read = read.request(wish.key.clone()).unwrap();
         assert_eq!((read.ttl, read.lines.len()), (wish.ttl, 1));
         assert_eq!(read.owner.as_str().len(), wish.owner.as_str().len());
     }

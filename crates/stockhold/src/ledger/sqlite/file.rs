@@ -19,9 +19,10 @@ use crate::{Failure, FailureKind};
 /// How long to wait for another program that has the file locked for a moment.
 pub(super) const BUSY: Duration = Duration::from_secs(2);
 /// Says in the file's header that it is ours: "hold" in ASCII.
-const APPLICATION_ID: i32 = 0x686f_6c64;
+pub(super) const APPLICATION_ID: i32 = 0x686f_6c64;
 const STEPS: &[M<'_>] = &[M::up(include_str!("schema.sql")), M::up(include_str!("carried.sql"))];
-const MIGRATIONS: Migrations<'_> = Migrations::from_slice(STEPS);
+pub(super) const MIGRATIONS: Migrations<'_> = Migrations::from_slice(STEPS);
+
 /// A connection that cannot write, to a file that is a ledger.
 pub(super) fn connect_to_ours(path: &Path) -> Result<Connection, Failure> {
     let conn = readers::connect(path).map_err(|e| failure::of(e, During::Open))?;
