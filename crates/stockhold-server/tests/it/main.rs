@@ -22,3 +22,4 @@ mod protocols;
 mod settings;
 mod stock;
 mod support;
+mod transfer;
