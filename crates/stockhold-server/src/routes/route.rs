@@ -19,7 +19,7 @@ use utoipa::{
 use crate::{
     access::{Need, Scope},
     problem::Kind,
-    wire::{Consistency, Cursor, HoldIdWord, KeyWord, Limit, MaxAge, SkuWord, typed},
+    wire::{Consistency, Cursor, Format, HoldIdWord, KeyWord, Limit, MaxAge, SkuWord, typed},
 };
 
 /// One method of one path.
@@ -71,7 +71,7 @@ impl Route {
         need: Need,
         handler: MethodRouter<Engine>,
     ) -> Self {
-        let operation = OperationBuilder::new().tag(tag(path)).security(security(need));
+        let operation = OperationBuilder::new().tag(tag(path)).securities(Some(security(need)));
         let schemas = Vec::new();
         let problems = EVERYWHERE.to_vec();
         let mut route = Self { path, method, handler, operation, problems, schemas };
@@ -178,6 +178,30 @@ impl Route {
         self.response(status, response.build())
     }
 
+    /// Takes a list of rows, in any of the formats.
+    pub(super) fn takes_list<T: ToSchema>(mut self) -> Self {
+        self.refer::<T>();
+        let text = || ContentBuilder::new().schema(Some(typed(Type::String))).build();
+        let body = Format::ALL.into_iter().fold(RequestBodyBuilder::new(), |body, format| {
+            body.content(format.media_type(), text())
+        });
+        let about = format!("Rows as the schema {} says.", T::name());
+        let body = body.required(Some(Required::True)).description(Some(about));
+        self.operation = self.operation.request_body(Some(body.build()));
+        self.refuses(&OF_A_BODY)
+    }
+
+    /// Answers a list of rows, in any of the formats.
+    pub(super) fn says_rows<T: ToSchema>(mut self, status: u16, about: &str) -> Self {
+        self.refer::<T>();
+        let about = format!("{about} As the schema {} says.", T::name());
+        let text = || ContentBuilder::new().schema(Some(typed(Type::String))).build();
+        let response = Format::ALL
+            .into_iter()
+            .fold(ResponseBuilder::new(), |all, format| all.content(format.media_type(), text()));
+        self.response(status, response.description(about).build())
+    }
+
     /// May answer these problems.
     pub(super) fn refuses(mut self, problems: &[Kind]) -> Self {
         self.problems.extend_from_slice(problems);
@@ -249,13 +273,15 @@ pub(crate) fn header(about: &str) -> Header {
 }
 
 /// What the caller's key must have.
-fn security(need: Need) -> SecurityRequirement {
-    let scope = match need {
-        Need::Scope(scope) => Some(scope.as_str()),
-        Need::ReadFromElsewhere => Some(Scope::Read.as_str()),
-        Need::Key => None,
-    };
-    SecurityRequirement::new(KEY, scope)
+fn security(need: Need) -> Vec<SecurityRequirement> {
+    match need {
+        Need::Scope(scope) => vec![SecurityRequirement::new(KEY, [scope.as_str()])],
+        Need::Key => vec![SecurityRequirement::new(KEY, [""; 0])],
+        Need::ReadFromElsewhere => vec![
+            SecurityRequirement::new(KEY, [Scope::Read.as_str()]),
+            SecurityRequirement::default(),
+        ],
+    }
 }
 
 /// What the document calls a bearer key.

@@ -30,3 +30,4 @@ mod shutdown;
 mod slow_clients;
 mod stock;
 mod support;
+mod transfer;
