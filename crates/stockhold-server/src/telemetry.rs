@@ -36,7 +36,7 @@ pub(crate) fn start(filter: &str, format: LogFormat) -> Result<Log, ParseError> 
     // A second start in one process (a test) leaves the first log as it is.
     let _ = match format {
         LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
+        LogFormat::Json => log.json().flatten_event(true).with_span_list(false).try_init(),
     };
     Ok(Log(lines))
 }
