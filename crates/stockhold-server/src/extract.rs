@@ -39,12 +39,16 @@ impl Bounds {
         }
     }
 
+    pub(crate) const fn patience(self) -> Duration {
+        self.patience
+    }
+
     const fn of_a_batch(self) -> Self {
         Self { most: self.most_of_a_batch, ..self }
     }
 
     /// Those of a request; one that did not come in by the service has the defaults.
-    fn of_request(request: &Request) -> Self {
+    pub(crate) fn of_request(request: &Request) -> Self {
         static DEFAULT: LazyLock<Bounds> =
             LazyLock::new(|| Bounds::of(&Settings::default().server));
         let visit = request.extensions().get::<Arc<Visit>>();
@@ -217,16 +221,29 @@ enum Content {
 }
 
 fn content(headers: &HeaderMap) -> Content {
-    const JSON: &[u8] = b"application/json";
     let Some(value) = headers.get(CONTENT_TYPE) else { return Content::None };
-    // Parameters are let be: JSON has none, and `charset=utf-8` says what is so anyway.
-    let media_type = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default();
-    if media_type.trim_ascii().eq_ignore_ascii_case(JSON) { Content::Json } else { Content::Other }
+    if is(value, "application/json") { Content::Json } else { Content::Other }
 }
 
 fn not_json() -> Problem {
-    let detail = "the body must be JSON, and the header Content-Type must say application/json";
+    wrong_media_type(["application/json"])
+}
+
+/// The body is none of what is taken.
+pub(crate) fn wrong_media_type<const N: usize>(taken: [&str; N]) -> Problem {
+    let detail = format!("the header Content-Type must say {}", taken.join(" or "));
     Problem::new(Kind::UnsupportedMediaType, detail).or_field("Content-Type")
+}
+
+/// Whether the body of a request is said to be of this media type.
+pub(crate) fn media_type(request: &Request, wanted: &str) -> bool {
+    request.headers().get(CONTENT_TYPE).is_some_and(|value| is(value, wanted))
+}
+
+/// Parameters are let be: JSON has none, and `charset=utf-8` says what is so anyway.
+fn is(value: &HeaderValue, wanted: &str) -> bool {
+    let media_type = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default();
+    media_type.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes())
 }
 
 fn decoded(
@@ -269,6 +286,6 @@ fn too_large(most: usize) -> Problem {
         .or_field("body")
 }
 
-fn too_slow(patience: Duration) -> Problem {
+pub(crate) fn too_slow(patience: Duration) -> Problem {
     Problem::new(Kind::RequestTimeout, format!("the body was not complete in {patience:?}"))
 }

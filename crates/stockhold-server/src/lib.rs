@@ -10,7 +10,7 @@
 //! | `access.rs` and `access/` | who asks, and whether that one may |
 //! | `extract.rs` | takes a request apart: path, query, key, body |
 //! | `wire.rs` and `wire/` | the JSON of requests and answers |
-//! | `holds.rs`, `stock.rs`, `lists.rs`, `batch.rs`, `health.rs` | parse, call one verb of the engine, answer |
+//! | `holds.rs`, `stock.rs`, `lists.rs`, `batch.rs`, `transfer.rs`, `health.rs` | parse, call one verb of the engine, answer |
 //! | `openapi.rs`, `docs.rs` | what the routes say of themselves, as a document and as a page |
 //! | `answer.rs` | what success looks like |
 //! | `problem.rs` | what everything else looks like: the one table of problems |
@@ -33,4 +33,5 @@ pub mod serve;
 pub mod settings;
 mod stock;
 mod telemetry;
+mod transfer;
 mod wire;

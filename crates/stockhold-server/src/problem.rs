@@ -150,8 +150,8 @@ problems! {
         "Place a new hold; if it is paid already, confirm with on_expired: rehold.";
     BodyTooLarge, PAYLOAD_TOO_LARGE, "body_too_large", "body-too-large", "The body is too large",
         "Send at most as many bytes as the detail says.";
-    UnsupportedMediaType, UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "unsupported-media-type", "The body must be application/json",
-        "Send the header Content-Type: application/json.";
+    UnsupportedMediaType, UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "unsupported-media-type", "The body is of another media type",
+        "Send the header Content-Type with a media type that the path takes: application/json, or that of a list of stock.";
     NotInHold, UNPROCESSABLE_ENTITY, "not_in_hold", "not-in-hold", "The hold has no such line",
         "Name only items of the hold, and mind their location.";
     MoreThanHeld, UNPROCESSABLE_ENTITY, "more_than_held", "more-than-held", "More than is held",
@@ -259,6 +259,11 @@ impl Problem {
         }
         self.0.field = Some(inside.into());
         self
+    }
+
+    /// Code, detail and field, for an answer that has many of them.
+    pub(crate) fn told(&self) -> (&'static str, &str, Option<&str>) {
+        (self.0.kind.code(), &self.0.detail, self.0.field.as_deref())
     }
 
     /// Status and body, for an answer that has many of them.

@@ -15,12 +15,12 @@ use crate::{
     metrics::{self, Metrics},
     openapi,
     problem::{self, Kind, Problem},
-    stock,
+    stock, transfer,
     wire::{
-        AdjustmentBody, After, BatchAnswerBody, BatchBody, ConfirmBody, ExtendBody, HealthBody,
-        HoldBody, HoldPageBody, ItemBody, Limit, LocationWord, MovedBody, MovementPageBody,
-        OpenLinesBody, OwnerWord, PlaceBody, PolicyBody, Prefix, ReleaseBody, RevokeBody, SkuWord,
-        State, StockPageBody,
+        AdjustmentBody, After, BatchAnswerBody, BatchBody, ConfirmBody, ExportFormat, ExtendBody,
+        HealthBody, HoldBody, HoldPageBody, ImportMode, ItemBody, Limit, LocationWord, MovedBody,
+        MovementPageBody, OpenLinesBody, OwnerWord, PlaceBody, PolicyBody, Prefix, ReleaseBody,
+        RevokeBody, RowBody, SkuWord, State, StockPageBody, StockRowBody,
     },
 };
 
@@ -39,7 +39,7 @@ pub(crate) fn router(engine: Engine, metrics: Arc<Metrics>) -> Router {
 
 /// Every route, in the order of the document.
 pub(crate) fn all() -> Vec<Route> {
-    [of_holds(), of_stock(), of_batch(), of_movements(), of_operation()]
+    [of_holds(), of_stock(), of_batch(), of_lists(), of_movements(), of_operation()]
         .into_iter()
         .flatten()
         .collect()
@@ -169,6 +169,27 @@ fn of_batch() -> Vec<Route> {
                    Each is answered as the verb alone would be; one that is refused spoils no other.")
             .takes::<BatchBody>()
             .answers::<BatchAnswerBody>(200, "An answer for each item."),
+    ]
+}
+
+fn of_lists() -> Vec<Route> {
+    vec![
+        Route::post("/v1/stock-imports", Need::Scope(Scope::Stock), transfer::import)
+            .does("importStock", "Loads a list of stock, 500 rows a transaction.")
+            .mind(
+                "NDJSON, or CSV with the columns sku, location, on_hand and safety_stock. \
+                   Streamed in both directions: read the answer while you send. It has a line \
+                   {line, error: {code, detail, field}} for each row that was not loaded, and at \
+                   its end {created, counted, unchanged, bad, lines}. Without that end, not all \
+                   was loaded: send the list again, what is there already is not changed.",
+            )
+            .query::<ImportMode>("mode", "Left out: create.")
+            .takes_list::<RowBody>()
+            .says(200, "application/x-ndjson", "What is wrong, row by row, and a sum."),
+        Route::get("/v1/stock-exports", Need::Scope(Scope::Read), transfer::export)
+            .does("exportStock", "All stock, streamed, so that it can be imported again.")
+            .query::<ExportFormat>("format", "Left out: ndjson.")
+            .says_rows::<StockRowBody<'_>>(200, "A row for each item."),
     ]
 }
 

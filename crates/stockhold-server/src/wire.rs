@@ -14,6 +14,7 @@ mod moment;
 mod page;
 mod query;
 mod request;
+mod row;
 mod schema;
 mod stock;
 mod stock_request;
@@ -41,7 +42,10 @@ pub(crate) use query::{Consistency, ItemQuery, MaxAge, refuse_query};
 pub(crate) use request::{
     ConfirmBody, ExtendBody, OpenLinesBody, PlaceBody, ReleaseBody, RevokeBody,
 };
-pub(crate) use schema::{After, Limit, Prefix, State, choice, integer, nullable, refer, typed};
+pub(crate) use row::{BadRowBody, Format, ImportedBody, RowBody, StockRowBody};
+pub(crate) use schema::{
+    After, ExportFormat, ImportMode, Limit, Prefix, State, choice, integer, nullable, refer, typed,
+};
 pub(crate) use stock::{ItemBody, MovedBody, MovementBody};
 pub(crate) use stock_request::{AdjustmentBody, PolicyBody};
 

@@ -19,7 +19,7 @@ use utoipa::{
 use crate::{
     access::{Need, Scope},
     problem::Kind,
-    wire::{Consistency, Cursor, HoldIdWord, KeyWord, Limit, MaxAge, SkuWord, typed},
+    wire::{Consistency, Cursor, Format, HoldIdWord, KeyWord, Limit, MaxAge, SkuWord, typed},
 };
 
 /// One method of one path.
@@ -176,6 +176,30 @@ impl Route {
         let content = ContentBuilder::new().schema(Some(typed(Type::String))).build();
         let response = ResponseBuilder::new().description(about).content(media_type, content);
         self.response(status, response.build())
+    }
+
+    /// Takes a list of rows, in any of the formats.
+    pub(super) fn takes_list<T: ToSchema>(mut self) -> Self {
+        self.refer::<T>();
+        let text = || ContentBuilder::new().schema(Some(typed(Type::String))).build();
+        let body = Format::ALL.into_iter().fold(RequestBodyBuilder::new(), |body, format| {
+            body.content(format.media_type(), text())
+        });
+        let about = format!("Rows as the schema {} says.", T::name());
+        let body = body.required(Some(Required::True)).description(Some(about));
+        self.operation = self.operation.request_body(Some(body.build()));
+        self.refuses(&OF_A_BODY)
+    }
+
+    /// Answers a list of rows, in any of the formats.
+    pub(super) fn says_rows<T: ToSchema>(mut self, status: u16, about: &str) -> Self {
+        self.refer::<T>();
+        let about = format!("{about} As the schema {} says.", T::name());
+        let text = || ContentBuilder::new().schema(Some(typed(Type::String))).build();
+        let response = Format::ALL
+            .into_iter()
+            .fold(ResponseBuilder::new(), |all, format| all.content(format.media_type(), text()));
+        self.response(status, response.description(about).build())
     }
 
     /// May answer these problems.

@@ -88,7 +88,10 @@ fn is_loopback(name: &str) -> bool {
 /// What the API answers is JSON.
 fn check_accept<B>(request: &Request<B>) -> Result<(), Problem> {
     let Some(accept) = request.headers().get(ACCEPT) else { return Ok(()) };
-    if !request.uri().path().starts_with("/v1/") || takes_json(accept) {
+    let path = request.uri().path();
+    // Lists of stock have formats of their own.
+    let is_json = path.starts_with("/v1/") && !path.starts_with("/v1/stock-");
+    if !is_json || takes_json(accept) {
         return Ok(());
     }
     let detail = "the answer is application/json, which the header Accept leaves out";

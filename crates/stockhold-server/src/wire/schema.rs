@@ -128,6 +128,8 @@ schema! {
     Prefix, "Prefix", string("What SKUs begin with: up to 128 bytes of UTF-8.", TEXT).max_length(Some(128));
     After, "After", integer("The number of a movement.", 0, Quantity::MAX.get());
     Limit, "Limit", integer("How many items a page may have.", 1, MOST).default(Some(USUAL.into()));
+    ExportFormat, "ExportFormat", choice("How rows are written; left out: ndjson.", ["ndjson", "csv"]);
+    ImportMode, "ImportMode", choice("What a list says of items that are there: that they are so, or what somebody counted.", ["create", "count"]);
     Sort, "MovementKind", choice("Why the units on hand changed.", MovementKind::ALL.map(MovementKind::as_str));
 }
 
@@ -184,6 +186,12 @@ pub(crate) struct Prefix;
 
 /// The schema of a movement's number, or 0.
 pub(crate) struct After;
+
+/// The schema of a format.
+pub(crate) struct ExportFormat;
+
+/// The schema of a mode of an import.
+pub(crate) struct ImportMode;
 
 /// The schema of a page's size.
 pub(crate) struct Limit;

@@ -41,6 +41,8 @@ const ROUTES: &[(&str, &str, Need)] = &[
     ("GET", "/v1/holds", A(Read)),
     ("GET", "/v1/stock", A(Read)),
     ("POST", "/v1/batch", AnyKey),
+    ("POST", "/v1/stock-imports", A(Stock)),
+    ("GET", "/v1/stock-exports", A(Read)),
     ("GET", "/v1/movements", A(Read)),
     ("GET", "/livez", OpenAtHome),
     ("GET", "/readyz", OpenAtHome),

@@ -52,7 +52,7 @@ impl Contract {
         let media_type = reply.header("content-type").unwrap().split(';').next().unwrap();
         let content = stated["content"].get(media_type);
         let content = content.unwrap_or_else(|| panic!("{at} may not answer {media_type}"));
-        if media_type.ends_with("json") {
+        if media_type.ends_with("json") && !media_type.ends_with("ndjson") {
             let body = reply.json();
             if let Err(fault) = self.fits(&content["schema"], &body) {
                 panic!("{at} {}: {fault}: {body:#}", reply.status);

@@ -26,3 +26,4 @@ mod protocols;
 mod settings;
 mod stock;
 mod support;
+mod transfer;

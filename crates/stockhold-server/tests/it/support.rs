@@ -170,12 +170,45 @@ impl Connection {
     /// The next reply; its end is known by its length.
     pub(crate) async fn reply(&mut self) -> Reply {
         let mut reply = self.head().await;
+        if reply.header("transfer-encoding") == Some("chunked") {
+            reply.body = self.chunks().await;
+            return reply;
+        }
         let length = reply.header("content-length").unwrap_or("0").parse().unwrap();
         while self.read.len() < length {
             assert!(self.more().await, "closed within a body");
         }
         reply.body = self.read.drain(..length).collect();
         reply
+    }
+
+    /// A body in chunks, to its end.
+    async fn chunks(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let end = loop {
+                match self.read.windows(2).position(|two| two == b"\r\n") {
+                    Some(at) => break at,
+                    None => assert!(self.more().await, "closed within a chunk"),
+                }
+            };
+            let size = std::str::from_utf8(&self.read[..end]).unwrap();
+            let size = usize::from_str_radix(size, 16).unwrap();
+            while self.read.len() < end + 2 + size + 2 {
+                assert!(self.more().await, "closed within a chunk");
+            }
+            body.extend(&self.read[end + 2..end + 2 + size]);
+            self.read.drain(..end + 2 + size + 2);
+            if size == 0 {
+                return body;
+            }
+        }
+    }
+
+    /// Everything that is sent until the connection is closed.
+    pub(crate) async fn until_closed(&mut self) -> String {
+        while self.more().await {}
+        String::from_utf8(std::mem::take(&mut self.read)).unwrap()
     }
 
     /// The next reply, which has no body: that to a HEAD.
