@@ -71,7 +71,7 @@ impl Route {
         need: Need,
         handler: MethodRouter<Engine>,
     ) -> Self {
-        let operation = OperationBuilder::new().tag(tag(path)).security(security(need));
+        let operation = OperationBuilder::new().tag(tag(path)).securities(Some(security(need)));
         let schemas = Vec::new();
         let problems = EVERYWHERE.to_vec();
         let mut route = Self { path, method, handler, operation, problems, schemas };
@@ -273,13 +273,15 @@ pub(crate) fn header(about: &str) -> Header {
 }
 
 /// What the caller's key must have.
-fn security(need: Need) -> SecurityRequirement {
-    let scope = match need {
-        Need::Scope(scope) => Some(scope.as_str()),
-        Need::ReadFromElsewhere => Some(Scope::Read.as_str()),
-        Need::Key => None,
-    };
-    SecurityRequirement::new(KEY, scope)
+fn security(need: Need) -> Vec<SecurityRequirement> {
+    match need {
+        Need::Scope(scope) => vec![SecurityRequirement::new(KEY, [scope.as_str()])],
+        Need::Key => vec![SecurityRequirement::new(KEY, [""; 0])],
+        Need::ReadFromElsewhere => vec![
+            SecurityRequirement::new(KEY, [Scope::Read.as_str()]),
+            SecurityRequirement::default(),
+        ],
+    }
 }
 
 /// What the document calls a bearer key.
