@@ -19,8 +19,9 @@ use super::{
         Doing, Exit, Fault,
         path::Path,
         refusal,
-        remote::{Remote, Url, one_thread, unanswered},
+        remote::{Remote, one_thread, unanswered},
         say,
+        url::Url,
     },
     format_of,
 };
