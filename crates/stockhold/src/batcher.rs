@@ -172,7 +172,8 @@ impl Lane {
         let piece = queues.take(&self.shared.settings, now)?;
         let left = queues.lengths();
         drop(queues);
-        self.shared.metrics.taken(piece.waited, left);
+        let waited = (!piece.commands.is_empty()).then_some(piece.waited);
+        self.shared.metrics.taken(waited, left);
         Some(piece)
     }
 

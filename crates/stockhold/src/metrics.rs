@@ -111,9 +111,11 @@ impl Metrics {
         registry.register("stockhold_expiry_lateness_seconds", help, lateness);
     }
 
-    /// A transaction is begun; its oldest command has waited for that long.
-    pub(crate) fn taken(&self, waited: Duration, left: [(Sort, usize); 3]) {
-        self.queue_seconds.observe(waited.as_secs_f64());
+    /// A transaction is begun; its oldest command has waited for that long, if it has any.
+    pub(crate) fn taken(&self, waited: Option<Duration>, left: [(Sort, usize); 3]) {
+        if let Some(waited) = waited {
+            self.queue_seconds.observe(waited.as_secs_f64());
+        }
         for (sort, length) in left {
             let length = i64::try_from(length).unwrap_or(i64::MAX);
             self.queue_length.get_or_create(&[("queue", sort.as_str())]).set(length);

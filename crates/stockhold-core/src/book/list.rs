@@ -37,11 +37,13 @@ impl Book {
         newest.into_iter().rev().filter_map(view).collect()
     }
 
-    /// The active holds, due or not; one with two lines of the SKU comes twice.
+    /// The active holds, due or not; one with two lines of the SKU comes twice. The latest deadline
+    /// comes first: it is most often that of the newest hold, so that the others are passed over.
     fn active(&self, sku: Option<&Sku>) -> impl Iterator<Item = HoldId> {
-        let all = sku.is_none().then_some(&self.due).into_iter().flatten();
+        let all = sku.is_none().then_some(&self.due);
         let slots = self.items.iter().filter(move |(key, _)| sku == Some(&key.sku));
-        all.chain(slots.flat_map(|(_, slot)| &slot.due)).map(|(_, id)| *id)
+        let deadlines = all.into_iter().chain(slots.map(|(_, slot)| &slot.due));
+        deadlines.flat_map(|due| due.iter().rev()).map(|(_, id)| *id)
     }
 
     /// An item as it is at `now`. One that is not in hand has no active hold.

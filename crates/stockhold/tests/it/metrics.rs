@@ -63,6 +63,7 @@ async fn commands_are_counted_by_what_became_of_them(kind: Kind) {
     assert_eq!(numbers.get("stockhold_batch_commands_count"), 8.0);
     assert_eq!(numbers.get("stockhold_batch_commands_sum"), 8.0);
     assert_eq!(numbers.get("stockhold_commit_seconds_count"), 8.0);
+    assert_eq!(numbers.get("stockhold_queue_seconds_count"), 8.0);
     assert!(!numbers.0.contains("_total_total"));
     shop.finish().await;
 }
