@@ -47,7 +47,10 @@ use stockhold::{
 
 pub(crate) use self::fault::{Exit, Fault};
 use self::{fault::Doing, remote::Remote};
-use crate::{settings::LogFormat, telemetry};
+use crate::{
+    settings::LogFormat,
+    telemetry::{self, Log},
+};
 
 /// Holds stock for a customer while they pay, and never oversells.
 #[derive(Debug, Parser)]
@@ -100,9 +103,11 @@ enum Command {
 
 impl Command {
     fn run(self, log: Option<String>, remote: &Remote) -> Result<Exit, Fault> {
-        if !matches!(self, Self::Serve(_)) {
-            start_log(log.as_deref().unwrap_or("warn"), LogFormat::Text)?;
-        }
+        // The service has settings, which may say something else.
+        let _log = match self {
+            Self::Serve(_) => None,
+            _ => Some(start_log(log.as_deref().unwrap_or("warn"), LogFormat::Text)?),
+        };
         match self {
             Self::Backup(backup) => backup.run(),
             Self::Bench(bench) => bench.run(),
@@ -114,7 +119,6 @@ impl Command {
             Self::Key(key) => key.run(),
             Self::Movements(movements) => movements.run(remote),
             Self::OpenApi(openapi) => openapi.run(),
-            // It has settings, which may say something else.
             Self::Serve(serve) => serve.run(log),
             Self::Stock(stock) => stock.run(remote),
             Self::Verify(verify) => verify.run(),
@@ -139,7 +143,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn start_log(filter: &str, format: LogFormat) -> Result<(), Fault> {
+fn start_log(filter: &str, format: LogFormat) -> Result<Log, Fault> {
     telemetry::start(filter, format).map_err(|e| Fault::usage(format!("the log filter: {e}")))
 }
 
