@@ -6,6 +6,7 @@ mod access;
 mod bad_input;
 mod batch;
 mod bench;
+mod bulk;
 mod child;
 mod connections;
 mod contract;
