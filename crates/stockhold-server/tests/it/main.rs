@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected ends")]
 
 mod access;
+mod any_bytes;
 mod bad_input;
 mod batch;
 mod bench;
@@ -12,6 +13,7 @@ mod connections;
 mod contract;
 mod crash;
 mod demo;
+mod every_field;
 mod holds;
 mod lists;
 mod lossy;
