@@ -22,6 +22,7 @@ mod repeat;
 mod serve;
 mod stock;
 mod table;
+mod url;
 mod verify;
 mod when;
 

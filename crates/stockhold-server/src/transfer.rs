@@ -6,6 +6,7 @@ mod export;
 mod import;
 mod lines;
 mod outlet;
+mod rows;
 
 use axum::{
     extract::{Request, State},
@@ -14,6 +15,7 @@ use axum::{
 };
 use stockhold::{Engine, LoadMode};
 
+pub(crate) use self::rows::{write_header, write_row};
 use self::{
     export::Export,
     import::{Import, Rows},

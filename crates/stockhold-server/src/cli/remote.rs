@@ -2,11 +2,11 @@
 
 use std::{fmt, fs, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
-use hyper::{Method, Uri, body::Bytes};
+use hyper::{Method, body::Bytes};
 use serde_json::Value;
 use stockhold::{IdempotencyKey, clock::SystemClock};
 
-use super::{Doing, Fault, path::Path, refusal, say, when::patience};
+use super::{Doing, Fault, path::Path, refusal, say, url::Url, when::patience};
 use crate::client::{CallError, Connection, Reply, Target};
 
 /// Which server, and who asks. These options stand before or after any command, so their ids must
@@ -140,46 +140,6 @@ fn no_authority() -> Fault {
     )
 }
 
-/// `http://HOST[:PORT]` or `https://HOST[:PORT]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Url {
-    /// With a port, always.
-    authority: String,
-    is_sealed: bool,
-}
-
-impl Default for Url {
-    fn default() -> Self {
-        Self { authority: "127.0.0.1:7300".to_owned(), is_sealed: false }
-    }
-}
-
-impl FromStr for Url {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "a server is named as http://HOST:PORT or https://HOST:PORT".to_owned();
-        let uri: Uri = text.parse().map_err(|_| wrong())?;
-        let has_more = !matches!(uri.path(), "" | "/") || uri.query().is_some();
-        let authority = uri.authority().filter(|a| !a.as_str().contains('@') && !has_more);
-        let (is_sealed, usual_port) = match uri.scheme_str() {
-            Some("http") => (false, 80),
-            Some("https") => (true, 443),
-            _ => return Err(wrong()),
-        };
-        let authority = authority.filter(|a| !a.host().is_empty()).ok_or_else(wrong)?;
-        let port = authority.port_u16().unwrap_or(usual_port);
-        Ok(Self { authority: format!("{}:{port}", authority.host()), is_sealed })
-    }
-}
-
-impl fmt::Display for Url {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_sealed { "https" } else { "http" };
-        write!(f, "{scheme}://{}", self.authority)
-    }
-}
-
 /// A request that may be sent twice without harm: it reads, or says what is to be so, or has an
 /// idempotency key.
 #[derive(Debug)]
@@ -301,24 +261,6 @@ pub(super) fn parsed<T: serde::de::DeserializeOwned>(reply: &Reply) -> Result<T,
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_server_is_named_by_its_url() {
-        for (text, url) in [
-            ("http://127.0.0.1:7300", "http://127.0.0.1:7300"),
-            ("http://localhost:7300/", "http://localhost:7300"),
-            ("http://[::1]:7300", "http://[::1]:7300"),
-            ("http://shop.example", "http://shop.example:80"),
-            ("https://shop.example", "https://shop.example:443"),
-        ] {
-            assert_eq!(text.parse::<Url>().unwrap().to_string(), url);
-        }
-        for text in
-            ["", "localhost:7300", "https://", "http://", "http://a/b", "http://u@h", "ftp://h"]
-        {
-            assert!(text.parse::<Url>().is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn a_secret_is_not_shown() {

@@ -3,10 +3,9 @@
 mod change;
 mod export;
 mod import;
-mod rows;
 mod table;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum, builder::PossibleValue};
 use stockhold::{Location, Sku};
 
 use self::{
@@ -20,6 +19,7 @@ use super::{
     path::Path,
     remote::{Ask, Remote, show},
 };
+use crate::wire::Format;
 
 /// Looks at stock and changes it, on a server.
 ///
@@ -109,28 +109,31 @@ struct Which {
     part: Part,
 }
 
-/// How rows are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// A JSON object a line.
-    Ndjson,
-    /// Comma-separated values below a line of titles.
-    Csv,
+impl ValueEnum for Format {
+    fn value_variants<'a>() -> &'a [Self] {
+        const { &Self::ALL }
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let value = PossibleValue::new(word(*self));
+        Some(value.help(match self {
+            Self::Ndjson => "A JSON object a line",
+            Self::Csv => "Comma-separated values below a line of titles",
+        }))
+    }
 }
 
-impl Format {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ndjson => "ndjson",
-            Self::Csv => "csv",
-        }
+const fn word(format: Format) -> &'static str {
+    match format {
+        Format::Ndjson => "ndjson",
+        Format::Csv => "csv",
     }
+}
 
-    /// What the name of a file says of it.
-    fn of(file: &std::path::Path) -> Self {
-        let ending = file.extension().and_then(std::ffi::OsStr::to_str).unwrap_or_default();
-        if ending.eq_ignore_ascii_case("csv") { Self::Csv } else { Self::Ndjson }
-    }
+/// What the name of a file says of how its rows are written.
+fn format_of(file: &std::path::Path) -> Format {
+    let ending = file.extension().and_then(std::ffi::OsStr::to_str).unwrap_or_default();
+    if ending.eq_ignore_ascii_case("csv") { Format::Csv } else { Format::Ndjson }
 }
 
 impl StockCommand {

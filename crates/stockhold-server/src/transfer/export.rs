@@ -6,11 +6,11 @@ use stockhold::{
 };
 use tracing::warn;
 
-use super::{columns::quoted, outlet::Outlet};
-use crate::{
-    problem::Problem,
-    wire::{Format, RowBody, StockRowBody},
+use super::{
+    outlet::Outlet,
+    rows::{write_header, write_row},
 };
+use crate::{problem::Problem, wire::Format};
 
 /// Items that are read at once.
 const PAGE: usize = 1_000;
@@ -31,9 +31,7 @@ impl Export {
         mut outlet: Outlet,
     ) -> Result<Self, Problem> {
         let page = engine.items(after(None)).await?;
-        if format == Format::Csv {
-            outlet.add_text(&format!("{}\n", RowBody::COLUMNS.join(",")));
-        }
+        write_header(outlet.text(), format);
         Ok(Self { engine, format, outlet, page })
     }
 
@@ -58,16 +56,7 @@ impl Export {
 
     fn write(&mut self) {
         for StockView { item, .. } in &self.page.items {
-            match self.format {
-                Format::Ndjson => self.outlet.add(&StockRowBody::of(item)),
-                Format::Csv => self.outlet.add_text(&format!(
-                    "{},{},{},{}\n",
-                    quoted(item.key.sku.as_str()),
-                    quoted(item.key.location.as_str()),
-                    item.on_hand,
-                    item.safety_stock
-                )),
-            }
+            write_row(self.outlet.text(), self.format, item);
         }
     }
 }

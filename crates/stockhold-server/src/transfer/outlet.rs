@@ -45,9 +45,9 @@ impl Outlet {
         self.pending.push(b'\n');
     }
 
-    /// Puts a text in; it is not yet on its way.
-    pub(super) fn add_text(&mut self, text: &str) {
-        self.pending.extend_from_slice(text.as_bytes());
+    /// Where text is put in; it is not yet on its way.
+    pub(super) const fn text(&mut self) -> &mut Vec<u8> {
+        &mut self.pending
     }
 
     /// Sends what was put in, as far as it is taken; waits only if too much is left.

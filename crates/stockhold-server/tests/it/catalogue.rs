@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::{
-    child::stockhold,
+    child::{Serving, stockhold, url},
     cli::{Said, answer_once, ask},
 };
 
@@ -147,4 +147,41 @@ fn an_export_that_breaks_off_leaves_no_file() {
     let (address, _server) = answer_once(WHOLE);
     ask(&address, &export).ok();
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "sku,location\n");
+}
+
+#[test]
+fn what_was_exported_can_be_imported_elsewhere_and_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (list, first, second) = (path("list.csv"), path("first.csv"), path("second.ndjson"));
+    let rows: String = (0..1_200).map(|n| format!("\"SKU, {n}\",north,{n},1\n")).collect();
+    std::fs::write(&list, format!("sku,location,on_hand,safety_stock\n{rows}X,,x,\n")).unwrap();
+    let (here, there) = (Serving::start("memory:"), Serving::start("memory:"));
+    let import = |server: &Serving, file: &str| ask(&server.address, &["stock", "import", file]);
+    let export =
+        |server: &Serving, file: &str| ask(&server.address, &["stock", "export", "-o", file]).ok();
+    let said = import(&here, &list).ends(1).prints(&["1201 rows: 1200 created", "1 bad"]);
+    assert!(said.err.starts_with("line 1202: on_hand "), "{said:?}");
+    export(&here, &first);
+    import(&there, &first).ok().prints(&["1200 created"]);
+    export(&there, &second);
+    import(&here, &second).ok().prints(&["0 created", "1200 unchanged"]);
+    let item = ask(&there.address, &["stock", "get", "SKU, 7", "--location", "north", "--json"]);
+    assert_eq!(item.ok().json()["available"], 6);
+}
+
+#[test]
+fn a_server_and_its_file_export_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = url(&folder.path().join("shop.db"));
+    let serving = Serving::start(&ledger);
+    for sku in ["MUG", "TEE, \"red\"", "Größe 42"] {
+        ask(&serving.address, &["stock", "set", sku, "--on-hand", "3"]).ok();
+    }
+    for format in ["csv", "ndjson"] {
+        let export = ["stock", "export", "--format", format];
+        let asked = ask(&serving.address, &export).ok().out;
+        let read = ask(&serving.address, &[&export[..], &["--ledger", &ledger]].concat()).ok().out;
+        assert!(asked == read && asked.lines().count() >= 3, "{asked}{read}");
+    }
 }

@@ -60,6 +60,23 @@ impl Contract {
         }
     }
 
+    /// What a schema stands for: where a reference leads, and the other of a choice with null.
+    pub(crate) fn solid<'a>(&'a self, schema: &'a Value) -> &'a Value {
+        if let Some(name) = schema.get("$ref") {
+            let name = name.as_str().unwrap().rsplit('/').next().unwrap();
+            return self.solid(&self.0["components"]["schemas"][name]);
+        }
+        match schema["oneOf"].as_array().map(Vec::as_slice) {
+            Some([one, null]) if null["type"] == "null" => self.solid(one),
+            Some([null, one]) if null["type"] == "null" => self.solid(one),
+            _ => schema,
+        }
+    }
+
+    pub(crate) fn takes_null(&self, schema: &Value) -> bool {
+        self.fits(schema, &Value::Null).is_ok()
+    }
+
     fn methods(&self, path: &str) -> Option<(&String, &Value)> {
         let mut paths = self.0["paths"].as_object().unwrap().iter();
         paths.find(|(template, _)| matches(template, path))

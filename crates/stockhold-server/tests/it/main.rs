@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected ends")]
 
 mod access;
+mod any_bytes;
 mod backup;
 mod bad_input;
 mod batch;
 mod bench;
+mod bulk;
 mod catalogue;
 mod child;
 mod cli;
@@ -15,6 +17,7 @@ mod contract;
 mod crash;
 mod demo;
 mod docs;
+mod every_field;
 mod holds;
 mod lists;
 mod load;

@@ -20,9 +20,13 @@ use super::{
         refusal,
         remote::{Remote, one_thread, unanswered},
     },
-    Format, rows,
+    format_of, word,
 };
-use crate::client::{Pieces, Stream};
+use crate::{
+    client::{Pieces, Stream},
+    transfer::{write_header, write_row},
+    wire::Format,
+};
 
 /// Writes all items in a form that can be imported again.
 #[derive(Debug, Args)]
@@ -60,13 +64,13 @@ impl Export {
     }
 
     fn format(&self) -> Format {
-        let by_name = || self.output.as_deref().map_or(Format::Ndjson, Format::of);
+        let by_name = || self.output.as_deref().map_or(Format::Ndjson, format_of);
         self.format.unwrap_or_else(by_name)
     }
 
     async fn ask_server(&self, remote: &Remote, output: &mut Output) -> Result<(), Fault> {
         let (url, target) = remote.target()?;
-        let path = Path::of("/v1/stock-exports").query("format", Some(self.format().as_str()));
+        let path = Path::of("/v1/stock-exports").query("format", Some(word(self.format())));
         let (nothing, clock) = (Pieces::default(), Arc::new(SystemClock));
         let broken = |error| unanswered(&url, &error, None);
         let export = Stream::open(&target, path.as_str(), None, nothing, remote.timeout(), clock);
@@ -88,10 +92,11 @@ impl Export {
             return Err(Fault::usage("--ledger: only a ledger in a file can be read: sqlite:PATH"));
         };
         let format = self.format();
-        let mut text = rows::header(format);
+        let mut text = Vec::new();
+        write_header(&mut text, format);
         let mut written = Ok(true);
         SqliteLedger::read_stock(path, |item| {
-            rows::write(&mut text, format, &item);
+            write_row(&mut text, format, &item);
             if text.len() >= PIECE {
                 written = output.write(&text);
                 text.clear();

@@ -19,12 +19,16 @@ use super::{
         Doing, Exit, Fault,
         path::Path,
         refusal,
-        remote::{Remote, Url, one_thread, unanswered},
+        remote::{Remote, one_thread, unanswered},
         say,
+        url::Url,
     },
-    Format,
+    format_of,
 };
-use crate::client::{CallError, Pieces, Stream};
+use crate::{
+    client::{CallError, Pieces, Stream},
+    wire::Format,
+};
 
 /// Brings items in from a file: `sku`, `location`, `on_hand`, `safety_stock`, one item a line.
 ///
@@ -106,10 +110,7 @@ impl Import {
     }
 
     fn content_type(&self) -> &'static str {
-        match self.format.unwrap_or_else(|| Format::of(&self.file)) {
-            Format::Ndjson => "application/x-ndjson",
-            Format::Csv => "text/csv",
-        }
+        self.format.unwrap_or_else(|| format_of(&self.file)).media_type()
     }
 }
 
@@ -192,7 +193,11 @@ fn bar(length: Option<u64>) -> ProgressBar {
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Line {
-    Bad { line: u64, error: Wrong },
+    /// Without a number if it is about the list as a whole.
+    Bad {
+        line: Option<u64>,
+        error: Wrong,
+    },
     Summary(Summary),
 }
 
@@ -270,8 +275,11 @@ fn not_ours() -> Fault {
 }
 
 #[expect(clippy::print_stderr, reason = "bad rows are told apart from the result")]
-fn complain(line: u64, code: &str, detail: &str) {
-    eprintln!("line {line}: {detail} ({code})");
+fn complain(line: Option<u64>, code: &str, detail: &str) {
+    match line {
+        Some(line) => eprintln!("line {line}: {detail} ({code})"),
+        None => eprintln!("{detail} ({code})"),
+    }
 }
 
 #[cfg(test)]
