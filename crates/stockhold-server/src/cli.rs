@@ -26,7 +26,10 @@ use stockhold::{
     },
 };
 
-use crate::{settings::LogFormat, telemetry};
+use crate::{
+    settings::LogFormat,
+    telemetry::{self, Log},
+};
 
 /// Holds stock for a customer while they pay, and never oversells.
 #[derive(Debug, Parser)]
@@ -53,15 +56,16 @@ enum Command {
 
 impl Command {
     fn run(self, log: Option<String>) -> Result<Exit, Fault> {
-        if !matches!(self, Self::Serve(_)) {
-            start_log(log.as_deref().unwrap_or("warn"), LogFormat::Text)?;
-        }
+        // The service has settings, which may say something else.
+        let _log = match self {
+            Self::Serve(_) => None,
+            _ => Some(start_log(log.as_deref().unwrap_or("warn"), LogFormat::Text)?),
+        };
         match self {
             Self::Bench(bench) => bench.run(),
             Self::BenchNoop(noop) => noop.run(),
             Self::Demo(demo) => demo.run(),
             Self::Key(key) => key.run(),
-            // It has settings, which may say something else.
             Self::Serve(serve) => serve.run(log),
             Self::Verify(verify) => verify.run(),
         }
@@ -81,7 +85,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn start_log(filter: &str, format: LogFormat) -> Result<(), Fault> {
+fn start_log(filter: &str, format: LogFormat) -> Result<Log, Fault> {
     telemetry::start(filter, format).map_err(|e| Fault::usage(format!("the log filter: {e}")))
 }
 

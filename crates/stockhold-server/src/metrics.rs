@@ -21,7 +21,7 @@ use prometheus_client::{
     metrics::{family::Family, histogram::Histogram},
     registry::Registry,
 };
-use stockhold::{Failure, FailureKind};
+use stockhold::{Engine, Failure, FailureKind};
 
 use crate::problem::Problem;
 
@@ -50,12 +50,14 @@ pub(crate) enum Route {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    /// Those of the service, and those of its engine.
+    pub(crate) fn of(engine: &Engine) -> Self {
         let buckets: fn() -> Histogram = || Histogram::new(BUCKETS);
         let requests = Family::new_with_constructor(buckets);
-        let mut registry = Registry::with_prefix("stockhold");
+        let mut registry = Registry::default();
         let help = "Time from the head of a request to that of its answer";
-        registry.register("request_seconds", help, requests.clone());
+        registry.register("stockhold_request_seconds", help, requests.clone());
+        engine.metrics().register(&mut registry);
         Self { registry, requests }
     }
 

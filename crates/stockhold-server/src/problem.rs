@@ -17,7 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use stockhold::{Error, Failure, FailureKind, Rejection};
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 pub(crate) use self::body::{Confirmed, ItemName, Short};
 use crate::access::Scope;
@@ -389,6 +389,9 @@ impl Inner {
     fn log(&self, request_id: &str) {
         if self.kind == Kind::Internal {
             error!(request_id, cause = ?self.cause, numbers = ?self.numbers, "{}", self.detail);
+        } else if self.kind == Kind::Overloaded {
+            // There are thousands of them a second; the metrics count them.
+            debug!(request_id, cause = ?self.cause, "{}", self.detail);
         } else if let Some(cause) = &self.cause {
             warn!(request_id, ?cause, "{}", self.detail);
         }

@@ -55,7 +55,7 @@ impl Serve {
             say(text.trim_end())?;
             return Ok(Exit::Ok);
         }
-        start_log(&settings.log.filter, settings.log.format)?;
+        let _log = start_log(&settings.log.filter, settings.log.format)?;
         refuse_to_be_open(&settings)?;
         runtime()?.block_on(serve(&settings))?;
         Ok(Exit::Ok)

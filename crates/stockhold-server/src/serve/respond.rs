@@ -57,7 +57,7 @@ impl Responder {
         address: SocketAddr,
         tls: Option<&Tls>,
     ) -> Self {
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::of(&engine));
         Self {
             router: routes::router(engine, Arc::clone(&metrics)),
             guard: Guard::of(address, tls),

@@ -79,3 +79,35 @@ fn the_page_on_settings_is_made_from_the_defaults() {
     let written = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(written == guide(), "{GUIDE} is not what default.toml says: UPDATE=1 writes it anew");
 }
+
+/// What the page says of a range, the program says too.
+#[test]
+fn the_ranges_that_are_written_down_are_those_that_are_kept() {
+    let (mut checked, mut section, mut comment) = (0, "", String::new());
+    for line in DEFAULTS.lines() {
+        if let Some(words) = line.strip_prefix("# ") {
+            comment.push_str(&format!(" {words}"));
+        } else if let Some(name) = line.strip_prefix('[') {
+            (section, comment) = (name.trim_end_matches(']'), String::new());
+        } else if let Some((key, value)) = line.split_once(" = ") {
+            if let Some(range) = range_in(&comment) {
+                let beyond = if value.starts_with('"') { "\"40000d\"" } else { "4294967295" };
+                let file = format!("[{section}]\n{key} = {beyond}\n");
+                let told = super::Layers::default().file("a.toml", file).read().unwrap_err();
+                let told = told.to_string().replace('"', "");
+                assert!(told.ends_with(&range), "{section}.{key}: {range}: {told}");
+                checked += 1;
+            }
+            comment.clear();
+        }
+    }
+    assert!(checked > 15, "only {checked} ranges were found");
+}
+
+/// `from 1s to 1h`, if both ends are numbers.
+fn range_in(comment: &str) -> Option<String> {
+    let (_, range) = comment.rsplit_once("From ")?;
+    let (from, to) = range.trim_end_matches('.').split_once(" to ")?;
+    let is_number = |end: &str| end.starts_with(|first: char| first.is_ascii_digit());
+    (is_number(from) && is_number(to)).then(|| format!("from {from} to {to}"))
+}

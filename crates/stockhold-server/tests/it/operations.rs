@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::{
     child::Serving,
+    load::connect,
     support::{Server, mugs},
 };
 
@@ -30,6 +31,8 @@ async fn requests_are_counted_by_route_and_status() {
         let line = format!("stockhold_request_seconds_count{labels} {count}\n");
         assert!(text.contains(&line), "{line} in {text}");
     }
+    let engine = "stockhold_commands_total{command=\"place\",outcome=\"ok\"} 1\n";
+    assert!(text.contains(engine), "the engine's own are missing: {text}");
     assert!(!text.contains("secret"), "a label has the text of a caller: {text}");
     assert!(text.contains("# TYPE stockhold_request_seconds histogram"), "{text}");
 }
@@ -73,4 +76,15 @@ async fn a_line_for_people_says_the_same() {
 #[tokio::test]
 async fn without_a_word_nothing_is_logged() {
     assert_eq!(log_of(&[]).await, "");
+}
+
+/// A pipe has room for 64 KiB.
+#[tokio::test]
+async fn a_log_that_nobody_reads_stops_nobody() {
+    let args = ["--listen", "127.0.0.1:0", "--log", "info"];
+    let serving = Serving::start_with("memory:", &args);
+    let mut shop = connect(&serving.address).await;
+    for _ in 0..1_500 {
+        assert_eq!(shop.get("/livez").await.unwrap().status, 200);
+    }
 }

@@ -32,7 +32,15 @@ impl Server {
 
     /// A server at an address, set up in some way. It is always reached over loopback.
     pub(crate) async fn start_on(address: &str, set_up: fn(Service) -> Service) -> Self {
-        let engine = Engine::in_memory().unwrap();
+        Self::start_with(Engine::in_memory().unwrap(), address, set_up).await
+    }
+
+    /// A server of this engine.
+    pub(crate) async fn start_with(
+        engine: Engine,
+        address: &str,
+        set_up: fn(Service) -> Service,
+    ) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = format!("127.0.0.1:{}", listener.local_addr().unwrap().port());
         let (stop, stopped) = oneshot::channel::<()>();

@@ -42,6 +42,7 @@ mod checkpoint;
 mod failure;
 mod keys;
 mod readers;
+mod resident;
 mod retire;
 mod rows;
 mod views;

@@ -98,6 +98,27 @@ async fn it_stops_when_the_engine_closes(kind: Kind) {
     shop.engine.close().await.expect("it closes"); // and does not wait for the next hour
 }
 
+/// R16.
+#[tokio::test]
+async fn a_damaged_hold_stays_and_stops_nobody() {
+    let fixture = std::sync::Arc::new(Sqlite::default());
+    let shop = Shop::open_on(fixture.clone(), EngineBuilder::without_sweeper).await;
+    shop.create("MUG", 9).await;
+    for _ in 0..3 {
+        let id = shop.hold("ann", &[("MUG", 2)]).await;
+        shop.release(id).await.expect("it is released");
+    }
+    let shell = rusqlite::Connection::open(fixture.path()).expect("a shell");
+    let damage = "UPDATE transition SET step = 'ship' WHERE hold = (SELECT min(hold) FROM line); \
+                  UPDATE hold SET reference = char(7) WHERE id = (SELECT max(hold) FROM line)";
+    shell.execute_batch(damage).expect("it is damaged");
+    let retired = shop.ledger.inner().retire(Duration::ZERO, None, 10).await.expect("it answers");
+    assert_eq!(retired.holds, 1);
+    let left = "SELECT count(*) FROM hold";
+    assert_eq!(shell.query_row(left, [], |row| row.get::<_, i64>(0)).expect("a number"), 2);
+    shop.engine.close().await.expect("it closes");
+}
+
 /// If what it has shipped were not carried, the history of stock would not add up without it.
 #[tokio::test]
 async fn what_a_removed_hold_has_shipped_is_missed_if_it_is_not_carried() {

@@ -62,8 +62,14 @@ async fn a_damaged_hold_is_left_out_of_lists() {
     desk.answers([ask::release(2)]).await;
     let shell = rusqlite::Connection::open(fixture.path()).expect("a shell");
     shell.execute("UPDATE transition SET step = 'ship'", []).expect("it is damaged");
-    let found = listed_holds(desk.ledger(), &HoldQuery::default()).await;
-    assert_eq!(found.iter().map(|view| view.hold.id).collect::<Vec<_>>(), [ask::id(3), ask::id(1)]);
+    let listed = async || {
+        let found = listed_holds(desk.ledger(), &HoldQuery::default()).await;
+        found.iter().map(|view| ask::number(view.hold.id)).collect::<Vec<_>>()
+    };
+    assert_eq!(listed().await, [3, 1]);
+    let unreadable = "UPDATE hold SET reference = char(7) WHERE id = ?1";
+    shell.execute(unreadable, [ask::id(3).to_bytes()]).expect("it is damaged");
+    assert_eq!(listed().await, [1]);
 }
 
 #[tokio::test]

@@ -55,7 +55,7 @@ pub(super) fn while_applying(error: Error) -> ApplyError {
 
 /// Errors that come from certain rows: a guard of the schema, a value that cannot be read, a page
 /// that is damaged.
-fn is_about_rows(error: &Error) -> bool {
+pub(super) fn is_about_rows(error: &Error) -> bool {
     match error.sqlite_error_code() {
         Some(code) => matches!(
             code,

@@ -59,8 +59,8 @@ fn remove_if_over(conn: &Connection, retirement: Retirement, id: HoldId) -> rusq
         items.push(number);
         rows::missing_item(number)
     };
-    match rows::hold(conn, id, &mut name_of)? {
-        Some(Ok(hold)) if retirement.takes(&hold, last_step) => {
+    match rows::sound(id, rows::hold(conn, id, &mut name_of))? {
+        Some(hold) if retirement.takes(&hold, last_step) => {
             carry(conn, &hold, &items)?;
             remove(conn, id)?;
             Ok(true)

@@ -8,6 +8,8 @@ use stockhold_core::{
     MovementKind, Owner, Quantity, Reason, Reference, Sku, Step, StockItem, Timestamp, Transition,
 };
 
+use super::failure;
+
 /// The ledger's own number of a stock item.
 pub(super) type ItemNumber = i64;
 
@@ -78,6 +80,22 @@ pub(super) fn hold(
         }
     }
     Ok(Some(Ok(hold)))
+}
+
+/// What was read of one hold, for whoever goes through many: one that cannot be read is told to
+/// the operator, and passed over (R16).
+pub(super) fn sound<T>(
+    id: HoldId,
+    read: rusqlite::Result<Option<Result<T, Damaged>>>,
+) -> rusqlite::Result<Option<T>> {
+    let what = match read.map(Option::transpose) {
+        Ok(Ok(found)) => return Ok(found),
+        Ok(Err(Damaged(what))) => what,
+        Err(error) if failure::is_about_rows(&error) => error.to_string(),
+        Err(error) => return Err(error),
+    };
+    tracing::error!(hold = %id, what, "a hold cannot be read, and is passed over");
+    Ok(None)
 }
 
 fn hold_header(id: HoldId, row: &Row<'_>) -> rusqlite::Result<Hold> {

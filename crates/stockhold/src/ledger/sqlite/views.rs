@@ -62,14 +62,8 @@ impl<'a> Viewer<'a> {
     }
 
     fn admitted(&mut self, id: HoldId, query: &HoldQuery) -> rusqlite::Result<Option<HoldView>> {
-        match self.hold(id)? {
-            Some(Ok(view)) => Ok(Some(view).filter(|view| query.admits(view))),
-            Some(Err(Damaged(what))) => {
-                tracing::error!(hold = %id, what, "a hold is left out of a list");
-                Ok(None)
-            }
-            None => Ok(None),
-        }
+        let found = rows::sound(id, self.hold(id))?;
+        Ok(found.filter(|view| query.admits(view)))
     }
 }
 
