@@ -90,12 +90,7 @@ async fn watch(serving: &Serving, most: &AtomicU64) {
 async fn slow_scenario_18_a_million_rows_are_loaded_while_holds_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = url(&folder.path().join("shop.db"));
-    // The pages of the file that are kept in memory are a setting, and any use fills them: 64 MiB
-    // if nobody says otherwise. Few are kept here, so that what is measured is the import.
-    let settings = folder.path().join("settings.toml");
-    std::fs::write(&settings, "[ledger]\ncache_mib = 8\n").unwrap();
-    let config = ["--listen", "127.0.0.1:0", "--config", settings.to_str().unwrap()];
-    let serving = Serving::start_with(&ledger, &config);
+    let serving = Serving::start(&ledger);
     serving.ask("PUT", "/v1/stock/HOT", r#"{"on_hand":1000000}"#).await.expect(201);
     let (idle, most) = (serving.memory(), AtomicU64::new(0));
     let stop = Arc::new(AtomicBool::new(false));

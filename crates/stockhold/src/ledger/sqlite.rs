@@ -57,14 +57,14 @@ pub struct SqliteOptions {
     pub clock: Arc<dyn Clock>,
     /// The most reads at once: 4.
     pub readers: usize,
-    /// Memory for pages of the file, in MiB: 64.
+    /// Memory for pages of the file, in MiB: 40.
     pub cache_mib: u32,
 }
 
 impl Default for SqliteOptions {
     fn default() -> Self {
         let (limits, clock) = (Limits::default(), Arc::new(SystemClock));
-        Self { limits, clock, readers: 4, cache_mib: 64 }
+        Self { limits, clock, readers: 4, cache_mib: 40 }
     }
 }
 
