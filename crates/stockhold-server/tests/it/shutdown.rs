@@ -1,4 +1,5 @@
 //! SIGTERM under load: what was begun is answered, and what was not can be sent again.
+#![expect(clippy::print_stdout, reason = "the figures are what one reads the test for")]
 
 use std::{
     path::Path,
@@ -15,7 +16,7 @@ use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
     child::{Serving, run, url},
-    load::{connect, hold},
+    load::{connect, hold, now},
     support::rest,
 };
 
@@ -33,21 +34,27 @@ struct Told {
 async fn slow_sigterm_under_load_leaves_no_request_half_done_twenty_times() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("shop.db");
-    let mut held = 0;
+    let (mut held, mut under_load) = (0, Duration::ZERO);
     stock(&path).await;
     for round in 0..ROUNDS {
+        let begun = now();
         let told = load_until_terminated(&path, round).await;
+        under_load += now() - begun;
         let placed: usize = told.iter().map(|client| client.placed).sum();
         assert!(placed > CLIENTS, "round {round}: only {placed} requests");
         let serving = Serving::start(&url(&path));
         for client in &told {
             send_again(&serving, &client.open).await;
         }
-        held += placed + told.len();
+        held += u32::try_from(placed + told.len()).unwrap();
         let hot = serving.ask("GET", "/v1/stock/HOT", "").await.expect(200).json();
-        assert_eq!(hot["held"].as_u64(), Some(held as u64), "round {round}");
+        assert_eq!(hot["held"].as_u64(), Some(u64::from(held)), "round {round}");
         assert_eq!(serving.end("TERM"), (Some(0), String::new()));
     }
+    println!(
+        "{:.0} requests/s, starts and ends included",
+        f64::from(held) / under_load.as_secs_f64()
+    );
     let report = run(&["verify", "--ledger", &url(&path)]);
     assert_eq!(report.status.code(), Some(0), "{}", String::from_utf8_lossy(&report.stdout));
 }
