@@ -264,6 +264,14 @@ impl Book {
         self.replace_hold(hold.id, Some(&Arc::new(hold)));
     }
 
+    /// Notes the deadline of an active hold of an item in hand, without the hold itself: so that it
+    /// is known when the next hold of the item dies. Its units cannot be reclaimed.
+    pub fn put_deadline(&mut self, item: &ItemKey, deadline: Timestamp, hold: HoldId) {
+        if let Some(slot) = self.items.get_mut(item) {
+            slot.due.insert((deadline, hold));
+        }
+    }
+
     /// Puts the record of a key in hand.
     pub fn put_key(&mut self, record: KeyRecord) {
         self.keys.insert(record.id, record);

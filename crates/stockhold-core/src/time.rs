@@ -172,6 +172,24 @@ impl Liveness {
             .fold(deadline, |at, grace| if grace.covers(at) { grace.until } else { at })
     }
 
+    /// The deadlines that are due at `now`, as ranges `(after, upto]` in order of time. A grace makes
+    /// a hold die later than one with a later deadline; so the deadlines that a grace spares are
+    /// left out as one range, and need not be looked at one by one.
+    #[must_use]
+    pub fn due_ranges(&self, now: Timestamp) -> Vec<(Timestamp, Timestamp)> {
+        let spared = self.graces.iter().filter(|grace| self.effective(grace.to) > now);
+        let ends = spared.clone().map(|grace| grace.from.min(now)).chain([now]);
+        let starts = [Timestamp(i64::MIN)].into_iter().chain(spared.map(|grace| grace.to));
+        starts.zip(ends).collect()
+    }
+
+    /// Of any holds, the one that dies next is the first whose deadline is behind one of these.
+    #[must_use]
+    pub fn marks(&self) -> Vec<Timestamp> {
+        let ends = self.graces.iter().flat_map(|grace| [grace.from, grace.to]);
+        [Timestamp(i64::MIN)].into_iter().chain(ends).collect()
+    }
+
     /// Whether a hold with this deadline is dead (R1). Confirm, extend, expire and reclaiming on
     /// demand all ask this function.
     #[must_use]

@@ -230,6 +230,7 @@ impl Lane {
             Ok(applied) => Ok(applied),
             Err(ApplyError::Refused(failure)) => Err(Setback::Refused(failure)),
             Err(ApplyError::Unavailable(failure)) => Err(Setback::Unavailable(failure)),
+            Err(ApplyError::Stuck { failure, .. }) => Err(Setback::Unavailable(failure)),
             Err(ApplyError::Unknown { applied, failure }) => {
                 warn!(error = %failure, "the outcome of a batch is unknown");
                 self.resolve(batch.id, *applied, failure).await

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`memory`] | tests, and the model that the others are compared with |
 //! | [`sqlite`] | one machine: a file, nothing to install |
+//! | [`postgres`] | any number of instances over one database |
 //!
 //! A ledger knows rows and transactions. It knows nothing of the engine that calls it, and it has
 //! no rules of its own: it puts rows into a [`stockhold_core::Book`], and writes back what changed.
@@ -20,6 +21,8 @@ use crate::Failure;
 
 mod list;
 pub mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod retire;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
@@ -45,10 +48,11 @@ pub struct Batch {
 pub struct Applied {
     /// One answer for each command, in the same order.
     pub answers: Vec<Result<Outcome, Rejection>>,
-    /// In how long the next active hold dies; none if no hold is active.
+    /// In how long the next active hold dies, as far as this instance knows: of a ledger that others
+    /// write as well, at least those that the batch placed. None if it knows of no active hold.
     pub next_due: Option<Duration>,
-    /// How many holds are active then, due or not.
-    pub active_holds: usize,
+    /// How many holds are active then, due or not; none if the ledger would have to count them.
+    pub active_holds: Option<usize>,
     /// What the batch has moved.
     pub traffic: Traffic,
 }
@@ -61,7 +65,7 @@ impl Applied {
         now: Timestamp,
     ) -> Self {
         let next_due = book.next_deadline().map(|at| at.since(now));
-        Self { answers, next_due, active_holds: book.active_holds(), traffic: book.traffic() }
+        Self { answers, next_due, active_holds: Some(book.active_holds()), traffic: book.traffic() }
     }
 }
 
@@ -82,6 +86,15 @@ pub enum ApplyError {
     Refused(Failure),
     /// Nothing was written, whatever the commands are: the ledger cannot be reached, is full, ...
     Unavailable(Failure),
+    /// Nothing was written: these commands, by their places in the batch, name rows that somebody
+    /// else has locked for longer than anybody should. The others would have gone through. There
+    /// may be none, if the rows are free by now.
+    Stuck {
+        /// Their places in the batch, rising.
+        commands: Vec<usize>,
+        /// What happened.
+        failure: Failure,
+    },
     /// The transaction was sent off, and whether it took hold is not known. [`Ledger::landed`]
     /// tells; if it did, these are the answers.
     Unknown {

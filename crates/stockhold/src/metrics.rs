@@ -139,7 +139,9 @@ impl Metrics {
         if let Some(lateness) = applied.traffic.lateness {
             self.expiry_lateness.observe(lateness.as_secs_f64());
         }
-        self.holds_active.set(i64::try_from(applied.active_holds).unwrap_or(i64::MAX));
+        if let Some(active) = applied.active_holds {
+            self.holds_active.set(i64::try_from(active).unwrap_or(i64::MAX));
+        }
     }
 
     /// Commands with these verbs failed, all for the same reason.

@@ -1,7 +1,7 @@
 //! Which holds are due, and when the next one will be.
 
 use super::{Book, Deadlines};
-use crate::{Grace, HoldId, ItemKey, Timestamp};
+use crate::{HoldId, ItemKey, Timestamp};
 
 impl Book {
     /// Up to `limit` holds that are due at `now`, oldest deadline first.
@@ -28,27 +28,18 @@ impl Book {
         slot.map_or_else(Vec::new, |slot| self.due_in(&slot.due, now).collect())
     }
 
-    /// A grace makes a hold die later than one with a later deadline. So the deadlines that a
-    /// grace spares at `now` are stepped over as one range, not looked at one by one.
     fn due_in<'a>(
         &'a self,
         deadlines: &'a Deadlines,
         now: Timestamp,
     ) -> impl Iterator<Item = HoldId> + 'a {
-        let graces = self.liveness.graces().iter();
-        let spared = graces.filter(move |grace| self.liveness.effective(grace.to) > now);
-        let ends = spared.clone().map(move |grace| grace.from.min(now)).chain([now]);
-        let starts = [Timestamp::from_millis(i64::MIN)].into_iter().chain(spared.map(|g| g.to));
-        starts.zip(ends).flat_map(move |(after, upto)| between(deadlines, after, upto))
+        let ranges = self.liveness.due_ranges(now).into_iter();
+        ranges.flat_map(|(after, upto)| between(deadlines, after, upto))
     }
 
     pub(super) fn next_deadline_in(&self, deadlines: &Deadlines) -> Option<Timestamp> {
-        let graces = self.liveness.graces().iter();
-        let firsts = graces.filter_map(|grace: &Grace| first_after(deadlines, grace.from));
-        let earliest = deadlines.first().map(|&(deadline, _)| deadline);
-        let after_graces = self.liveness.graces().iter();
-        let nexts = after_graces.filter_map(|grace| first_after(deadlines, grace.to));
-        let candidates = firsts.chain(nexts).chain(earliest);
+        let marks = self.liveness.marks().into_iter();
+        let candidates = marks.filter_map(|after| first_after(deadlines, after));
         candidates.map(|deadline| self.liveness.effective(deadline)).min()
     }
 }

@@ -1,0 +1,221 @@
+//! One batch: look up, lock and load, apply, write, commit.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use stockhold_core::{Command, HoldId, ItemKey, Limits, Outcome, Rejection, Timestamp};
+
+use super::{
+    failure::{self, Trouble},
+    hand::Hand,
+    life::{self, Life, Time},
+    link::{Connection, Link},
+    load::{self, Loaded},
+    rows::ItemNumber,
+    wanted::Wanted,
+    write,
+};
+use crate::{
+    Failure,
+    ledger::{Applied, ApplyError, Batch},
+};
+
+/// How often a batch is begun anew because another instance was first, or because of items that
+/// were not locked.
+const ATTEMPTS: usize = 8;
+/// How often a place that is short is put off because due holds could not be reclaimed for it.
+const PATIENCE: usize = 3;
+
+/// What a batch needs beside its connection.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) link: Link,
+    pub(super) limits: Limits,
+    pub(super) time: Time,
+    /// A number that marks the holds that were placed here.
+    pub(super) instance: i32,
+}
+
+/// What became of one attempt.
+enum Attempt {
+    /// Written, or nothing was to be written: only the commit is missing.
+    Ready { applied: Applied, is_written: bool },
+    /// Not written: it wants more rows than it had.
+    WantsMore,
+}
+
+impl Desk {
+    pub(super) async fn apply(&self, batch: &Batch) -> Result<Applied, ApplyError> {
+        let mut connection = self.link.connection().await.map_err(ApplyError::Unavailable)?;
+        let mut wanted = Wanted::of(&batch.commands);
+        let mut raced = None;
+        for tried in 0..ATTEMPTS {
+            match self.attempt(&mut connection, batch, &mut wanted, tried).await {
+                Ok(Attempt::Ready { applied, is_written: true }) => {
+                    return self.commit(&mut connection, applied).await;
+                }
+                Ok(Attempt::Ready { applied, is_written: false }) => {
+                    roll_back(&mut connection).await;
+                    return Ok(applied);
+                }
+                Ok(Attempt::WantsMore) => roll_back(&mut connection).await,
+                Err(Trouble::Raced(failure)) => {
+                    roll_back(&mut connection).await;
+                    raced = Some(failure);
+                }
+                Err(trouble) => {
+                    return self.give_up(&mut connection, trouble, &wanted, batch).await;
+                }
+            }
+        }
+        // Whoever is first eight times in a row is no other instance, but a row that is there.
+        match raced {
+            Some(failure) => Err(ApplyError::Refused(failure)),
+            None => Err(ApplyError::Unavailable(failure::silent())),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        connection: &mut Connection<'_>,
+        batch: &Batch,
+        wanted: &mut Wanted,
+        tried: usize,
+    ) -> Result<Attempt, Trouble> {
+        load::look_up(connection, wanted).await?;
+        let (mut hand, life) =
+            match load::behind_locks(connection, wanted, &self.limits, &self.time).await? {
+                Loaded::Hand(hand, life) => (*hand, life),
+                Loaded::WasAway => {
+                    roll_back(connection).await;
+                    life::note_outage(connection, &self.time).await?;
+                    return Ok(Attempt::WantsMore);
+                }
+            };
+        if !hand.missing.is_empty() {
+            wanted.items.append(&mut hand.missing);
+            return Ok(Attempt::WantsMore);
+        }
+        let answers: Vec<_> = batch.commands.iter().map(|c| hand.answer(c)).collect();
+        if tried < PATIENCE && !hand.left_alone.is_empty() && answers.iter().any(is_short) {
+            wanted.items.append(&mut hand.left_alone);
+            return Ok(Attempt::WantsMore);
+        }
+        let applied = applied(&hand, answers);
+        let is_written = self.write(connection, &mut hand, &life, batch).await?;
+        Ok(Attempt::Ready { applied, is_written })
+    }
+
+    /// Writes what has changed; says whether anything was.
+    async fn write(
+        &self,
+        connection: &mut Connection<'_>,
+        hand: &mut Hand,
+        life: &Life,
+        batch: &Batch,
+    ) -> Result<bool, Trouble> {
+        let sign = life.wants_sign();
+        if hand.book.is_changed() {
+            write::new_items(connection, hand).await?;
+            write::changes(connection, hand, batch.id, self.instance, sign).await?;
+            return Ok(true);
+        }
+        if sign {
+            let now = life.now;
+            connection.trip(async |client| life::sign(client, now).await).await?;
+        }
+        Ok(sign)
+    }
+
+    /// Every statement was answered well, so the transaction is sound, and what is asked for here
+    /// is either done or in doubt.
+    async fn commit(
+        &self,
+        connection: &mut Connection<'_>,
+        applied: Applied,
+    ) -> Result<Applied, ApplyError> {
+        let unconfirmed = self.link.unconfirmed();
+        let failure = match connection.trip(async |c| c.batch_execute("COMMIT").await).await {
+            Ok(()) if self.link.unconfirmed() == unconfirmed => return Ok(applied),
+            Ok(()) => failure::unconfirmed(),
+            Err(trouble) => {
+                connection.discard();
+                trouble.into_failure()
+            }
+        };
+        Err(ApplyError::Unknown { applied: Box::new(applied), failure })
+    }
+
+    async fn give_up(
+        &self,
+        connection: &mut Connection<'_>,
+        trouble: Trouble,
+        wanted: &Wanted,
+        batch: &Batch,
+    ) -> Result<Applied, ApplyError> {
+        roll_back(connection).await;
+        match trouble {
+            Trouble::Rows(failure) | Trouble::Raced(failure) => Err(ApplyError::Refused(failure)),
+            Trouble::Away(failure) => Err(ApplyError::Unavailable(failure)),
+            Trouble::Locked(failure) => self.set_aside(connection, wanted, batch, failure).await,
+        }
+    }
+
+    /// Which commands name a row that somebody else has locked.
+    async fn set_aside(
+        &self,
+        connection: &mut Connection<'_>,
+        wanted: &Wanted,
+        batch: &Batch,
+        failure: Failure,
+    ) -> Result<Applied, ApplyError> {
+        match load::locked_elsewhere(connection, wanted).await {
+            Ok(locked) => {
+                let commands = batch.commands.iter().enumerate();
+                let stuck = commands.filter(|(_, command)| locked.names(command));
+                Err(ApplyError::Stuck { commands: stuck.map(|(n, _)| n).collect(), failure })
+            }
+            Err(trouble) => Err(ApplyError::Unavailable(trouble.into_failure())),
+        }
+    }
+}
+
+/// The answers, and what is to be said of a book that has only what the batch names.
+fn applied(hand: &Hand, answers: Vec<Result<Outcome, Rejection>>) -> Applied {
+    let liveness = hand.book.liveness();
+    let placed = hand.book.changes().placed.iter().filter_map(|id| hand.book.hold(*id));
+    let deaths = placed.map(|hold| liveness.effective(hold.deadline));
+    let next_due = deaths.min().map(|at: Timestamp| at.since(hand.now));
+    Applied { answers, next_due, active_holds: None, traffic: hand.book.traffic() }
+}
+
+fn is_short(answer: &Result<Outcome, Rejection>) -> bool {
+    matches!(answer, Err(Rejection::InsufficientStock { .. } | Rejection::HoldExpired { .. }))
+}
+
+/// Ends the transaction, if there is one. A connection on which even that fails is thrown away.
+async fn roll_back(connection: &mut Connection<'_>) {
+    if connection.trip(async |client| client.batch_execute("ROLLBACK").await).await.is_err() {
+        connection.discard();
+    }
+}
+
+/// The stock rows of a batch that are locked by somebody else.
+#[derive(Debug, Default)]
+pub(super) struct LockedElsewhere {
+    pub(super) items: BTreeSet<ItemNumber>,
+    pub(super) keys: BTreeSet<(ItemNumber, Arc<ItemKey>)>,
+    /// Items of holds that the batch names.
+    pub(super) of_holds: HashMap<HoldId, Vec<ItemNumber>>,
+}
+
+impl LockedElsewhere {
+    fn names(&self, command: &Command) -> bool {
+        let of_hold = command.action.hold().and_then(|id| self.of_holds.get(&id));
+        let is_locked = |key: &Arc<ItemKey>| self.keys.iter().any(|(_, locked)| locked == key);
+        command.action.items().any(is_locked)
+            || of_hold.is_some_and(|items| items.iter().any(|item| self.items.contains(item)))
+    }
+}

@@ -1,0 +1,98 @@
+//! What Postgres' errors mean for the caller: the one place that knows.
+
+use tokio_postgres::{Error, error::SqlState};
+
+use super::rows::Damaged;
+use crate::{Failure, FailureKind};
+
+/// Why something was not done in the ledger.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// Because of certain rows: a guard of the schema, a value that cannot be read.
+    Rows(Failure),
+    /// Another transaction was first. Done again, it meets what that one wrote.
+    Raced(Failure),
+    /// Somebody has a row locked for longer than anybody should.
+    Locked(Failure),
+    /// Whatever the rows are: the ledger cannot be reached, is full, read-only, ...
+    Away(Failure),
+}
+
+impl Trouble {
+    /// For whoever only reads, and does not care why not.
+    pub(super) fn into_failure(self) -> Failure {
+        match self {
+            Self::Rows(failure)
+            | Self::Raced(failure)
+            | Self::Locked(failure)
+            | Self::Away(failure) => failure,
+        }
+    }
+}
+
+impl From<Damaged> for Trouble {
+    fn from(Damaged(what): Damaged) -> Self {
+        let failure = Failure::new(FailureKind::Internal, "a row of the ledger is damaged");
+        Self::Rows(failure.caused_by(what))
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        match error.code() {
+            Some(code) if is_race(code) => Self::Raced(away("another instance was first", error)),
+            Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => {
+                Self::Locked(away("a stock row is locked by another program", error))
+            }
+            Some(code) if is_about_rows(code) => {
+                let message = "the ledger refused what was to be written";
+                Self::Rows(Failure::new(FailureKind::Internal, message).caused_by(error))
+            }
+            Some(code) => Self::Away(away(hint(code), error)),
+            None => Self::Away(away("Postgres does not answer", error)),
+        }
+    }
+}
+
+fn away(message: &str, error: Error) -> Failure {
+    Failure::new(FailureKind::Unavailable, message).caused_by(error)
+}
+
+/// Postgres does not answer, without an error of its own to say why.
+pub(super) fn silent() -> Failure {
+    Failure::new(FailureKind::Unavailable, "Postgres does not answer")
+}
+
+/// Deadlocks and serialization failures there should be none; a key that is there twice was written
+/// by another instance in the meantime.
+fn is_race(code: &SqlState) -> bool {
+    *code == SqlState::UNIQUE_VIOLATION
+        || *code == SqlState::T_R_DEADLOCK_DETECTED
+        || *code == SqlState::T_R_SERIALIZATION_FAILURE
+}
+
+/// Integrity constraints, data exceptions, what a trigger raises, a page that is damaged.
+fn is_about_rows(code: &SqlState) -> bool {
+    let class = code.code().get(..2).unwrap_or_default();
+    matches!(class, "21" | "22" | "23" | "44" | "P0") || *code == SqlState::DATA_CORRUPTED
+}
+
+fn hint(code: &SqlState) -> &'static str {
+    match code.code() {
+        "25006" => "Postgres is read-only here: connect to the primary",
+        "53100" => "the disk of Postgres is full",
+        "53300" => "Postgres has no connection left: raise max_connections, or lower the pool",
+        "57014" => "Postgres took too long",
+        "57P01" | "57P02" | "57P03" => "Postgres is stopping or starting",
+        "28000" | "28P01" => "Postgres refuses this user or password",
+        "3D000" => "there is no such database",
+        "42501" => "the role lacks a right: see stockhold doctor",
+        _ => "Postgres cannot do it",
+    }
+}
+
+/// A commit that did not wait for the standby that it should have waited for.
+pub(super) fn unconfirmed() -> Failure {
+    let message = "a commit did not wait for the standby";
+    Failure::new(FailureKind::Unavailable, message)
+}

@@ -1,0 +1,117 @@
+//! Ledger time, and the ledger's own row: when it was last alive, and what that spares (R17).
+
+use std::time::Duration;
+
+use stockhold_core::{Grace, Liveness, Timestamp};
+use tokio_postgres::{Client, Error, Row, types::Type};
+
+use super::{
+    failure::Trouble,
+    link::Connection,
+    rows::{self, Damaged},
+};
+use crate::{Failure, FailureKind, clock::LedgerClock};
+
+/// A sign of life is written at most that often; more often than a sweeper gives one, so that each
+/// of its own is written.
+const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
+
+/// Where ledger time comes from.
+#[derive(Clone, Debug)]
+pub(super) enum Time {
+    /// The clock of the Postgres server: one for all instances.
+    Server,
+    /// A clock that a test moves by hand.
+    Hand(LedgerClock),
+}
+
+/// What the ledger's own row says, and what time it was.
+#[derive(Clone, Debug)]
+pub(super) struct Life {
+    pub(super) now: Timestamp,
+    pub(super) liveness: Liveness,
+    sealed: Option<String>,
+}
+
+/// `clock_timestamp`, never `now`: a wait for a lock would make that old.
+const READ: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, \
+                    alive_at, graces, sealed FROM ledger";
+
+/// Reads the row. To be asked after the last lock was had.
+pub(super) async fn read(client: &Client) -> Result<Row, Error> {
+    client.query_typed_one(READ, &[]).await
+}
+
+impl Life {
+    pub(super) fn of(row: &Row, time: &Time) -> Result<Self, Damaged> {
+        let now = match time {
+            Time::Server => rows::timestamp(row, 0)?,
+            Time::Hand(clock) => clock.now(),
+        };
+        Ok(Self { now, liveness: rows::liveness(row, 1)?, sealed: rows::column(row, 3)? })
+    }
+
+    /// # Errors
+    /// Nothing may be written any more: the shop has moved.
+    pub(super) fn check_open(&self) -> Result<(), Trouble> {
+        match &self.sealed {
+            None => Ok(()),
+            Some(to) => {
+                let message = format!("this ledger has moved to {to}: start the server with that");
+                Err(Trouble::Away(Failure::new(FailureKind::Unavailable, message)))
+            }
+        }
+    }
+
+    /// Whether the ledger was away, and nobody has noted it yet. A new one was never away, but has
+    /// no sign of life either.
+    pub(super) fn was_away(&self) -> bool {
+        self.now.since(self.liveness.alive_at()) > Grace::SHORTEST_GAP
+    }
+
+    pub(super) fn wants_sign(&self) -> bool {
+        self.now.since(self.liveness.alive_at()) >= SIGN_OF_LIFE
+    }
+
+    pub(super) fn is_new(&self) -> bool {
+        self.liveness.alive_at() == Timestamp::default()
+    }
+}
+
+/// Writes a sign of life, if nobody else is at it. It never bridges an outage: whoever finds one has
+/// to note it first. Says how many rows it wrote.
+pub(super) async fn sign(client: &Client, now: Timestamp) -> Result<u64, Error> {
+    let longest = i64::try_from(Grace::SHORTEST_GAP.as_millis()).unwrap_or(i64::MAX);
+    let sign = "UPDATE ledger SET alive_at = $1 WHERE one IN (SELECT one FROM ledger \
+                WHERE alive_at < $1 AND alive_at >= $1 - $2 FOR NO KEY UPDATE SKIP LOCKED)";
+    let now = now.as_millis();
+    client.execute_typed(sign, &[(&now, Type::INT8), (&longest, Type::INT8)]).await
+}
+
+/// Notes an outage, in a transaction of its own: one instance gives the grace, for all alike, before
+/// any of them lets a hold expire.
+pub(super) async fn note_outage(
+    connection: &mut Connection<'_>,
+    time: &Time,
+) -> Result<(), Trouble> {
+    let read = connection.trip(async |client| {
+        client.batch_execute(super::BEGIN).await?;
+        client.query_typed("SELECT one FROM ledger FOR UPDATE", &[]).await?;
+        read(client).await
+    });
+    let life = Life::of(&read.await?, time)?;
+    let mut liveness = life.liveness.clone();
+    if life.is_new() {
+        liveness = Liveness::new(life.now, Vec::new());
+    }
+    liveness.advance(life.now);
+    let (alive_at, graces) = (liveness.alive_at().as_millis(), rows::graces(&liveness));
+    let update = "UPDATE ledger SET alive_at = $1, graces = $2";
+    let write = connection.trip(async |client| {
+        client
+            .execute_typed(update, &[(&alive_at, Type::INT8), (&graces, Type::INT8_ARRAY)])
+            .await?;
+        client.batch_execute("COMMIT").await
+    });
+    write.await
+}

@@ -1,0 +1,185 @@
+//! Connections: the one place that knows how Postgres is reached.
+
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, Pool, RecyclingMethod};
+use futures_util::future::BoxFuture;
+use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls};
+use tracing::warn;
+
+use super::failure::{self, Trouble};
+use crate::{
+    Failure,
+    clock::{Clock, SystemClock, within},
+};
+
+/// How long one trip to Postgres may take before the connection counts as dead. The server's own
+/// time-outs are shorter; this one is for a server that does not even say so.
+pub(super) const TRIP: Duration = Duration::from_secs(4);
+const CONNECT: Duration = Duration::from_secs(1);
+/// After a failed attempt to connect, so long nobody tries again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A pool of connections, and what is known of the server behind it.
+pub(super) struct Link {
+    pool: Pool,
+    turns: Semaphore,
+    /// When to try again, in ms since boot; 0 if the last attempt was well.
+    down_until: AtomicU64,
+    is_trying: AtomicBool,
+    /// Commits that did not wait for a standby as they should have.
+    unconfirmed: Arc<AtomicU64>,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("pool", &self.pool.status()).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    pub(super) fn new(mut config: Config, connections: usize) -> Result<Self, Failure> {
+        config.connect_timeout(CONNECT).keepalives_idle(Duration::from_secs(10));
+        config.tcp_user_timeout(TRIP);
+        let unconfirmed = Arc::default();
+        let dial = Dial { unconfirmed: Arc::clone(&unconfirmed) };
+        let recycling_method = RecyclingMethod::Fast;
+        let manager = Manager::from_connect(config, dial, ManagerConfig { recycling_method });
+        let pool = Pool::builder(manager).max_size(connections).build();
+        let pool = pool.map_err(|e| failure::silent().caused_by(e))?;
+        let turns = Semaphore::new(connections);
+        let (down_until, is_trying) = Default::default();
+        Ok(Self { pool, turns, down_until, is_trying, unconfirmed })
+    }
+
+    /// A connection, when it is one's turn. Fails at once while the server is known to be away.
+    pub(super) async fn connection(&self) -> Result<Connection<'_>, Failure> {
+        let turn = within(&SystemClock, TRIP, self.turns.acquire()).await;
+        let Some(Ok(turn)) = turn else { return Err(failure::silent()) };
+        let down_until = self.down_until.load(Ordering::Relaxed);
+        if down_until == 0 {
+            return self.connect().await.map(|object| Connection { object: Some(object), turn });
+        }
+        if now() < down_until || self.is_trying.swap(true, Ordering::Relaxed) {
+            return Err(failure::silent());
+        }
+        let tried = self.connect().await;
+        self.is_trying.store(false, Ordering::Relaxed);
+        tried.map(|object| Connection { object: Some(object), turn })
+    }
+
+    async fn connect(&self) -> Result<Object, Failure> {
+        let failure = match within(&SystemClock, CONNECT.saturating_mul(2), self.pool.get()).await {
+            Some(Ok(object)) => {
+                self.down_until.store(0, Ordering::Relaxed);
+                return Ok(object);
+            }
+            Some(Err(deadpool_postgres::PoolError::Backend(error))) => {
+                Trouble::from(error).into_failure()
+            }
+            Some(Err(error)) => failure::silent().caused_by(error),
+            None => failure::silent(),
+        };
+        self.down_until.store(now().saturating_add(millis(PAUSE)), Ordering::Relaxed);
+        Err(failure)
+    }
+
+    /// How many commits so far did not wait for a standby as they should have.
+    pub(super) fn unconfirmed(&self) -> u64 {
+        self.unconfirmed.load(Ordering::Relaxed)
+    }
+
+    /// Connects no more.
+    pub(super) fn close(&self) {
+        self.turns.close();
+        self.pool.close();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.pool.is_closed()
+    }
+}
+
+/// A connection that goes back to the pool, unless a trip on it did not come back.
+pub(super) struct Connection<'a> {
+    object: Option<Object>,
+    #[expect(dead_code, reason = "gives the turn back when it is dropped")]
+    turn: tokio::sync::SemaphorePermit<'a>,
+}
+
+impl Connection<'_> {
+    /// Makes a trip; if it takes too long, the connection is thrown away.
+    pub(super) async fn trip<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&Client) -> Result<T, Error>,
+    ) -> Result<T, Trouble> {
+        let Some(object) = self.object.as_ref() else {
+            return Err(Trouble::Away(failure::silent()));
+        };
+        match within(&SystemClock, TRIP, work(object)).await {
+            Some(Ok(value)) => Ok(value),
+            Some(Err(error)) => Err(error.into()),
+            None => {
+                self.discard();
+                Err(Trouble::Away(failure::silent()))
+            }
+        }
+    }
+
+    /// Nobody knows in which state the connection is.
+    pub(super) fn discard(&mut self) {
+        if let Some(object) = self.object.take() {
+            drop(Object::take(object));
+        }
+    }
+}
+
+/// Connects, and listens to what the server says by itself.
+struct Dial {
+    unconfirmed: Arc<AtomicU64>,
+}
+
+impl Connect for Dial {
+    fn connect(&self, config: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
+        let (config, unconfirmed) = (config.clone(), Arc::clone(&self.unconfirmed));
+        Box::pin(async move {
+            let (client, mut connection) = config.connect(NoTls).await?;
+            let driver = tokio::spawn(async move {
+                while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
+                    match message {
+                        Ok(AsyncMessage::Notice(notice)) if is_unconfirmed(&notice) => {
+                            unconfirmed.fetch_add(1, Ordering::Relaxed);
+                            warn!(%notice, "a commit did not wait for the standby");
+                        }
+                        Ok(_) => {}
+                        Err(error) => return warn!(%error, "a connection to Postgres was lost"),
+                    }
+                }
+            });
+            Ok((client, driver))
+        })
+    }
+}
+
+/// The transaction is committed here, but perhaps nowhere else. Postgres has no code of its own for
+/// it, and its words are translated; so any warning will do, because a batch gives no cause for one.
+fn is_unconfirmed(notice: &tokio_postgres::error::DbError) -> bool {
+    use tokio_postgres::error::Severity;
+    notice.parsed_severity() == Some(Severity::Warning)
+}
+
+fn now() -> u64 {
+    millis(SystemClock.boot())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

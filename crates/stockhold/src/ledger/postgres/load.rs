@@ -1,0 +1,357 @@
+//! Brings in hand what a batch names: locks the stock rows, and reads the rest behind the locks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stockhold_core::{HoldId, Limits};
+use tokio_postgres::{Client, Error, Row, types::Type};
+use uuid::Uuid;
+
+use super::{
+    batch::LockedElsewhere,
+    failure::Trouble,
+    hand::Hand,
+    life::{self, Life, Time},
+    link::Connection,
+    rows::{
+        self, HOLD_COLUMNS, ItemNumber, KEY_COLUMNS, MOVEMENT_COLUMNS, STOCK_COLUMNS,
+        TRANSITION_COLUMNS,
+    },
+    wanted::Wanted,
+};
+
+/// The most due holds of one item that are reclaimed on demand at once.
+const MOST_DUE: i64 = 2_000;
+/// The most deadlines of an item that are looked at, to tell when its next hold dies.
+const MOST_NEXT: usize = 64;
+
+/// What became of loading.
+pub(super) enum Loaded {
+    /// Everything is in hand.
+    Hand(Box<Hand>, Life),
+    /// The ledger was away, and that has to be noted first.
+    WasAway,
+}
+
+/// The first trip, with nothing locked: the items of the holds that are named.
+pub(super) async fn look_up(
+    connection: &mut Connection<'_>,
+    wanted: &mut Wanted,
+) -> Result<(), Trouble> {
+    if wanted.holds.is_empty() {
+        return Ok(());
+    }
+    let ids = uuids(&wanted.holds);
+    let found = connection.trip(async |client| items_of_holds(client, &ids).await).await?;
+    for row in &found {
+        // One that cannot be read here cannot be read later either, and is told then.
+        wanted.items.extend(rows::column::<Vec<ItemNumber>>(row, 1).unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// The second trip: begins the transaction, locks the stock rows, and reads what depends on them.
+pub(super) async fn behind_locks(
+    connection: &mut Connection<'_>,
+    wanted: &Wanted,
+    limits: &Limits,
+    time: &Time,
+) -> Result<Loaded, Trouble> {
+    let lock = Lock::of(wanted);
+    let keys: Vec<Uuid> =
+        wanted.idempotency.iter().map(|key| Uuid::from_bytes(key.to_bytes())).collect();
+    let (stock, last_movement, life, keys) = connection
+        .trip(async |client| {
+            let (_, stock, last_movement, life, keys) = tokio::try_join!(biased;
+                client.batch_execute(super::BEGIN),
+                lock.run(client),
+                last_movement(client, wanted.moves),
+                life::read(client),
+                find_keys(client, &keys),
+            )?;
+            Ok((stock, last_movement, life, keys))
+        })
+        .await?;
+    let life = Life::of(&life, time)?;
+    life.check_open()?;
+    if life.was_away() {
+        return Ok(Loaded::WasAway);
+    }
+    let mut hand = Hand::new(limits.clone(), life.liveness.clone(), life.now);
+    hand.put_stock(&stock);
+    hand.put_keys(&keys)?;
+    if let Some(last) = last_movement {
+        hand.book.set_last_movement(rows::column(&last, 0)?);
+    }
+    read_on(connection, wanted, &mut hand).await?;
+    Ok(Loaded::Hand(Box::new(hand), life))
+}
+
+/// Holds that are named, and due holds of items that run short.
+async fn read_on(
+    connection: &mut Connection<'_>,
+    wanted: &Wanted,
+    hand: &mut Hand,
+) -> Result<(), Trouble> {
+    let named: BTreeSet<HoldId> =
+        wanted.holds.iter().copied().chain(hand.holds_of_keys()).collect();
+    let (named, movements) = (uuids(&named), hand.movements_of_keys());
+    let short = Short::of(hand, wanted.short(hand.items()));
+    if !(named.is_empty() && movements.is_empty() && short.items.is_empty()) {
+        let read = connection.trip(async |client| {
+            tokio::try_join!(biased;
+                holds(client, &named),
+                transitions(client, &named),
+                find_movements(client, &movements),
+                short.due(client),
+            )
+        });
+        let (holds, transitions, movements, due) = read.await?;
+        hand.put_named(&holds, &transitions, wanted)?;
+        hand.put_movements(&movements);
+        read_due(connection, wanted, hand, &due).await?;
+    }
+    let mut all_short = short.map;
+    if reholds_run_short(hand, wanted, &mut all_short) {
+        let short = Short::of(hand, all_short.clone());
+        let due = connection.trip(async |client| short.due(client).await).await?;
+        read_due(connection, wanted, hand, &due).await?;
+    }
+    let told: Vec<_> = hand.told(wanted, &all_short).into_iter().collect();
+    if told.is_empty() {
+        return Ok(());
+    }
+    let next = Next { items: told, marks: marks(hand), limit: next_limit(wanted) };
+    let deadlines = connection.trip(async |client| next.run(client).await).await?;
+    Ok(hand.put_deadlines(&deadlines)?)
+}
+
+async fn read_due(
+    connection: &mut Connection<'_>,
+    wanted: &Wanted,
+    hand: &mut Hand,
+    due: &[Row],
+) -> Result<(), Trouble> {
+    let mut ids = BTreeSet::new();
+    for row in due {
+        let id = rows::hold_id(row, 0)?;
+        if hand.book.hold(id).is_none() {
+            ids.insert(id);
+        }
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let ids = uuids(&ids);
+    let read = connection.trip(
+        async |client| tokio::try_join!(biased; holds(client, &ids), transitions(client, &ids)),
+    );
+    let (holds, transitions) = read.await?;
+    Ok(hand.put_due(&holds, &transitions, wanted)?)
+}
+
+/// Holds that may be reheld ask for units that nobody could know of before they were read.
+fn reholds_run_short(hand: &Hand, wanted: &Wanted, short: &mut BTreeMap<ItemNumber, i64>) -> bool {
+    let known = short.len();
+    for hold in wanted.reholds.iter().filter_map(|id| hand.book.hold(*id)) {
+        for line in &hold.lines {
+            let item = hand.numbers.get(&line.item).zip(hand.book.item(&line.item));
+            if let Some((number, item)) = item.filter(|(_, item)| item.available() < line.requested)
+            {
+                let missing = line.requested.checked_sub(item.available());
+                short.entry(*number).or_insert(missing.map_or(MOST_DUE, |units| units.get()));
+            }
+        }
+    }
+    short.len() > known
+}
+
+fn marks(hand: &Hand) -> Vec<i64> {
+    let marks = hand.book.liveness().marks().into_iter().chain([hand.now]);
+    marks.map(|at| at.as_millis()).collect()
+}
+
+/// One more than could go in this batch.
+fn next_limit(wanted: &Wanted) -> i64 {
+    i64::try_from(wanted.holds.len().saturating_add(1).min(MOST_NEXT)).unwrap_or(1)
+}
+
+fn uuids(ids: &BTreeSet<HoldId>) -> Vec<Uuid> {
+    ids.iter().copied().map(rows::uuid).collect()
+}
+
+/// All stock rows of the batch, locked in the order of their numbers, which all instances keep:
+/// hence no deadlock.
+struct Lock<'a> {
+    items: Vec<ItemNumber>,
+    skus: Vec<&'a str>,
+    locations: Vec<&'a str>,
+}
+
+impl<'a> Lock<'a> {
+    fn of(wanted: &'a Wanted) -> Self {
+        let keys = || wanted.keys_of_items.iter();
+        Self {
+            items: wanted.items.iter().copied().collect(),
+            skus: keys().map(|key| key.sku.as_str()).collect(),
+            locations: keys().map(|key| key.location.as_str()).collect(),
+        }
+    }
+
+    async fn run(&self, client: &Client) -> Result<Vec<Row>, Error> {
+        self.select(client, "FOR NO KEY UPDATE").await
+    }
+
+    async fn select(&self, client: &Client, lock: &str) -> Result<Vec<Row>, Error> {
+        if self.items.is_empty() && self.skus.is_empty() {
+            return Ok(Vec::new());
+        }
+        let select = format!(
+            "SELECT {STOCK_COLUMNS} FROM stock WHERE item IN (\
+                SELECT unnest($1) UNION \
+                SELECT named.item FROM unnest($2, $3) AS name (sku, location) \
+                JOIN stock AS named ON named.sku = name.sku AND named.location = name.location) \
+             ORDER BY item {lock}"
+        );
+        let params = [
+            (&self.items as _, Type::INT8_ARRAY),
+            (&self.skus as _, Type::TEXT_ARRAY),
+            (&self.locations as _, Type::TEXT_ARRAY),
+        ];
+        client.query_typed(&select, &params).await
+    }
+}
+
+async fn last_movement(client: &Client, moves: bool) -> Result<Option<Row>, Error> {
+    if !moves {
+        return Ok(None);
+    }
+    let lock = "SELECT last_movement FROM counter FOR NO KEY UPDATE";
+    client.query_typed_one(lock, &[]).await.map(Some)
+}
+
+async fn find_keys(client: &Client, keys: &Vec<Uuid>) -> Result<Vec<Row>, Error> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let find = format!("SELECT {KEY_COLUMNS} FROM idempotency WHERE key = ANY($1)");
+    client.query_typed(&find, &[(keys, Type::UUID_ARRAY)]).await
+}
+
+async fn items_of_holds(client: &Client, ids: &Vec<Uuid>) -> Result<Vec<Row>, Error> {
+    let read = "SELECT id, items FROM hold WHERE id = ANY($1)";
+    client.query_typed(read, &[(ids, Type::UUID_ARRAY)]).await
+}
+
+pub(super) async fn holds(client: &Client, ids: &Vec<Uuid>) -> Result<Vec<Row>, Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let read = format!("SELECT {HOLD_COLUMNS} FROM hold WHERE id = ANY($1)");
+    client.query_typed(&read, &[(ids, Type::UUID_ARRAY)]).await
+}
+
+pub(super) async fn transitions(client: &Client, ids: &Vec<Uuid>) -> Result<Vec<Row>, Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let read = format!(
+        "SELECT {TRANSITION_COLUMNS} FROM transition WHERE hold = ANY($1) ORDER BY hold, n"
+    );
+    client.query_typed(&read, &[(ids, Type::UUID_ARRAY)]).await
+}
+
+async fn find_movements(client: &Client, ids: &Vec<i64>) -> Result<Vec<Row>, Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let find = format!("SELECT {MOVEMENT_COLUMNS} FROM movement WHERE id = ANY($1)");
+    client.query_typed(&find, &[(ids, Type::INT8_ARRAY)]).await
+}
+
+/// Items that run short, by how many units; and which of their holds are due.
+struct Short {
+    map: BTreeMap<ItemNumber, i64>,
+    items: Vec<ItemNumber>,
+    limits: Vec<i64>,
+    after: Vec<i64>,
+    upto: Vec<i64>,
+}
+
+impl Short {
+    fn of(hand: &Hand, map: BTreeMap<ItemNumber, i64>) -> Self {
+        let ranges = hand.book.liveness().due_ranges(hand.now).into_iter();
+        let (after, upto) = ranges.map(|(a, b)| (a.as_millis(), b.as_millis())).unzip();
+        let items = map.keys().copied().collect();
+        let limits = map.values().map(|units| (*units).min(MOST_DUE)).collect();
+        Self { map, items, limits, after, upto }
+    }
+
+    async fn due(&self, client: &Client) -> Result<Vec<Row>, Error> {
+        if self.items.is_empty() {
+            return Ok(Vec::new());
+        }
+        let due = "SELECT due.hold FROM unnest($1, $2) AS short (item, units) \
+            CROSS JOIN unnest($3, $4) AS span (after, upto) \
+            CROSS JOIN LATERAL (SELECT hold FROM active WHERE active.item = short.item \
+                AND active.deadline > span.after AND active.deadline <= span.upto \
+                ORDER BY active.deadline LIMIT short.units) AS due";
+        let params = [&self.items, &self.limits, &self.after, &self.upto];
+        let params = params.map(|values| (values as _, Type::INT8_ARRAY));
+        client.query_typed(due, &params).await
+    }
+}
+
+/// The next deadlines of items.
+struct Next {
+    items: Vec<ItemNumber>,
+    marks: Vec<i64>,
+    limit: i64,
+}
+
+impl Next {
+    async fn run(&self, client: &Client) -> Result<Vec<Row>, Error> {
+        let next = "SELECT told.item, next.deadline, next.hold FROM unnest($1) AS told (item) \
+            CROSS JOIN unnest($2) AS mark (after) \
+            CROSS JOIN LATERAL (SELECT deadline, hold FROM active WHERE active.item = told.item \
+                AND active.deadline > mark.after ORDER BY active.deadline LIMIT $3) AS next";
+        let params = [
+            (&self.items as _, Type::INT8_ARRAY),
+            (&self.marks as _, Type::INT8_ARRAY),
+            (&self.limit as _, Type::INT8),
+        ];
+        client.query_typed(next, &params).await
+    }
+}
+
+/// Which of the wanted stock rows nobody gets now. Asked in a transaction that ends at once.
+pub(super) async fn locked_elsewhere(
+    connection: &mut Connection<'_>,
+    wanted: &Wanted,
+) -> Result<LockedElsewhere, Trouble> {
+    let (lock, ids) = (Lock::of(wanted), uuids(&wanted.holds));
+    let (all, free, holds) = connection
+        .trip(async |client| {
+            tokio::try_join!(biased;
+                lock.select(client, ""),
+                lock.select(client, "FOR NO KEY UPDATE SKIP LOCKED"),
+                items_of_holds(client, &ids),
+            )
+        })
+        .await?;
+    let mut locked = LockedElsewhere::default();
+    for row in &all {
+        let (number, item) = rows::stock_item(row)?;
+        locked.items.insert(number);
+        locked.keys.insert((number, item.key));
+    }
+    for row in &free {
+        let (number, _) = rows::stock_item(row)?;
+        locked.items.remove(&number);
+    }
+    let items = &locked.items;
+    locked.keys.retain(|(number, _)| items.contains(number));
+    for row in &holds {
+        locked.of_holds.insert(rows::hold_id(row, 0)?, rows::column(row, 1)?);
+    }
+    Ok(locked)
+}

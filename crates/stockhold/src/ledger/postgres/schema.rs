@@ -1,0 +1,46 @@
+//! Migrations. All instances may start at once: one of them migrates, the others wait for it.
+
+use tokio_postgres::{Client, Error};
+
+/// The steps from an empty database to this version's schema, in order. A step that was released is
+/// never changed.
+const STEPS: [&str; 1] = [include_str!("schema.sql")];
+
+/// A number of our own, so that nobody else's advisory lock is in the way: `stockhol` in ASCII.
+const LOCK: i64 = 0x7374_6f63_6b68_6f6c;
+
+/// What was found, and done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Migrated {
+    /// The schema is as this version wants it.
+    ToThisVersion,
+    /// The schema is of a newer version, which this one must not touch.
+    IsNewer {
+        /// Its number.
+        version: i32,
+    },
+}
+
+/// Brings the schema to this version, in one transaction.
+pub(super) async fn migrate(client: &Client) -> Result<Migrated, Error> {
+    let begin = format!(
+        "BEGIN; SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = 0; \
+         SELECT pg_advisory_xact_lock({LOCK}); \
+         CREATE TABLE IF NOT EXISTS stockhold_schema \
+         (one boolean PRIMARY KEY DEFAULT true CHECK (one), version integer NOT NULL); \
+         INSERT INTO stockhold_schema (version) VALUES (0) ON CONFLICT DO NOTHING"
+    );
+    client.batch_execute(&begin).await?;
+    let row = client.query_typed_one("SELECT version FROM stockhold_schema", &[]).await?;
+    let version: i32 = row.try_get(0)?;
+    let Some(missing) = usize::try_from(version).ok().and_then(|done| STEPS.get(done..)) else {
+        client.batch_execute("ROLLBACK").await?;
+        return Ok(Migrated::IsNewer { version });
+    };
+    for step in missing {
+        client.batch_execute(step).await?;
+    }
+    let done = format!("UPDATE stockhold_schema SET version = {}; COMMIT", STEPS.len());
+    client.batch_execute(&done).await?;
+    Ok(Migrated::ToThisVersion)
+}

@@ -1,0 +1,91 @@
+//! What a batch names: the rows that have to be in hand before its commands are applied.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use stockhold_core::{Action, Command, HoldId, ItemKey, KeyId, OnExpired, Quantity, StockItem};
+
+use super::rows::ItemNumber;
+
+/// The rows that commands name.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// Items by name.
+    pub(super) keys_of_items: BTreeSet<Arc<ItemKey>>,
+    /// Items by number: those of holds that are named, or were met.
+    pub(super) items: BTreeSet<ItemNumber>,
+    pub(super) holds: BTreeSet<HoldId>,
+    pub(super) idempotency: Vec<KeyId>,
+    /// Units that places ask for, by item.
+    asked: HashMap<Arc<ItemKey>, Quantity>,
+    /// Holds that are reheld if they have died.
+    pub(super) reholds: BTreeSet<HoldId>,
+    /// Whether a movement may be written.
+    pub(super) moves: bool,
+    /// Items that are shown whole in the answer.
+    pub(super) shown: BTreeSet<Arc<ItemKey>>,
+}
+
+impl Wanted {
+    pub(super) fn of(commands: &[Command]) -> Self {
+        let mut wanted = Self::default();
+        for command in commands {
+            wanted.add(command);
+        }
+        wanted
+    }
+
+    fn add(&mut self, command: &Command) {
+        let action = &command.action;
+        self.keys_of_items.extend(action.items().cloned());
+        self.holds.extend(action.hold());
+        self.idempotency.extend(command.key.map(|(key, _)| key));
+        match action {
+            Action::Place(place) => {
+                for (item, units) in place.lines.iter() {
+                    self.ask(item, units);
+                }
+            }
+            Action::Confirm { id, on_expired: OnExpired::Rehold, .. } => {
+                self.reholds.insert(*id);
+            }
+            Action::Ship { .. } => self.moves = true,
+            Action::Receive { item, .. }
+            | Action::Adjust { item, .. }
+            | Action::Count { item, .. }
+            | Action::SetPolicy { item, .. } => {
+                self.moves = true;
+                self.shown.insert(Arc::clone(item));
+            }
+            Action::Load { .. } => self.moves = true,
+            Action::Confirm { .. }
+            | Action::Release { .. }
+            | Action::Extend { .. }
+            | Action::Expire { .. }
+            | Action::Revoke { .. }
+            | Action::Cancel { .. } => {}
+        }
+    }
+
+    /// Counts units that are asked for; too many to count are as many as can be.
+    pub(super) fn ask(&mut self, item: &Arc<ItemKey>, units: Quantity) {
+        let asked = self.asked.entry(Arc::clone(item)).or_default();
+        *asked = asked.checked_add(units).unwrap_or(Quantity::MAX);
+    }
+
+    /// Items of which more is asked for than is available, and how many units are short: as many
+    /// holds at most have to die for them, because each has at least one.
+    pub(super) fn short<'a>(
+        &'a self,
+        items: impl Iterator<Item = (ItemNumber, &'a StockItem)> + 'a,
+    ) -> BTreeMap<ItemNumber, i64> {
+        let short = |(number, item): (ItemNumber, &StockItem)| {
+            let asked = self.asked.get(&item.key)?;
+            let missing = asked.checked_sub(item.available()).unwrap_or(Quantity::MAX);
+            missing.is_positive().then(|| (number, missing.get()))
+        };
+        items.filter_map(short).collect()
+    }
+}

@@ -1,0 +1,514 @@
+//! Writes what a batch changed: one statement for each table.
+
+use std::collections::BTreeSet;
+
+use stockhold_core::{
+    Done, Hold, HoldId, HoldState, ItemKey, Moved, Reason, Reference, StockItem, Timestamp,
+};
+use tokio_postgres::{
+    Client, Error,
+    types::{ToSql, Type},
+};
+use uuid::Uuid;
+
+use super::{
+    failure::Trouble,
+    hand::Hand,
+    link::Connection,
+    rows::{self, Damaged, ItemNumber},
+};
+use crate::ledger::BatchId;
+
+type Params<'a> = Vec<(&'a (dyn ToSql + Sync), Type)>;
+
+/// Numbers the items that are new. Sorted by name, so that two instances that make the same ones
+/// wait for each other in one order.
+pub(super) async fn new_items(
+    connection: &mut Connection<'_>,
+    hand: &mut Hand,
+) -> Result<(), Trouble> {
+    let new = hand.book.changed_items().filter(|(_, is_new)| *is_new).map(|(item, _)| item);
+    let mut new: Vec<&StockItem> = new.collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    new.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    let items = Items::of(new.iter().map(|item| (0, *item)));
+    let insert = "INSERT INTO stock (sku, location, on_hand, held, allocated, lent, safety_stock, \
+            version, touched_at) \
+        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING item, sku, location";
+    let params = items.named();
+    let inserted =
+        connection.trip(async |client| client.query_typed(insert, &params).await).await?;
+    for row in &inserted {
+        let (sku, location): (&str, &str) = (rows::column(row, 1)?, rows::column(row, 2)?);
+        let (sku, location) = (sku.parse(), location.parse());
+        if let (Ok(sku), Ok(location)) = (sku, location) {
+            let key = ItemKey { sku, location };
+            hand.numbers.insert(std::sync::Arc::new(key), rows::column(row, 0)?);
+        }
+    }
+    Ok(())
+}
+
+/// Everything else, in one trip. Not committed yet.
+pub(super) async fn changes(
+    connection: &mut Connection<'_>,
+    hand: &Hand,
+    batch: BatchId,
+    instance: i32,
+    sign: bool,
+) -> Result<(), Trouble> {
+    let stock = hand.book.changed_items().filter(|(_, is_new)| !*is_new).map(|(item, _)| item);
+    let mut stock: Vec<_> = stock.map(|item| (number(hand, &item.key), item)).collect();
+    stock.sort_unstable_by_key(|(number, _)| *number);
+    let items = Items::of(stock.into_iter());
+    let holds = Holds::placed(hand);
+    let edited = Edited::of(hand);
+    let steps = Steps::of(hand);
+    let (dead, alive) = (Actives::dead(hand), Actives::alive(hand));
+    let movements = Movements::of(hand);
+    let keys = Keys::of(hand);
+    let (id, now) = (Uuid::from_bytes(batch.0), hand.now.as_millis());
+    let work = async |client: &Client| {
+        let written = tokio::try_join!(biased;
+            items.update(client),
+            holds.insert(client),
+            edited.update(client),
+            steps.insert(client),
+            dead.delete(client),
+            alive.insert(client, instance),
+            movements.insert(client),
+            keys.insert(client, now),
+            note_batch(client, id, now),
+            give_sign(client, sign, hand.now),
+        )?;
+        Ok(written)
+    };
+    let written = connection.trip(work).await?;
+    let (stock, holds_, edited_, steps_, dead_, alive_, movements_, keys_, batch_, ()) = written;
+    let expected = [
+        ("stock", stock, items.numbers.len()),
+        ("hold", holds_, holds.ids.len()),
+        ("hold", edited_, edited.ids.len()),
+        ("transition", steps_, steps.holds.len()),
+        ("active", dead_, dead.holds.len()),
+        ("active", alive_, alive.holds.len()),
+        ("movement", movements_, movements.ids.len()),
+        ("idempotency", keys_, keys.ids.len()),
+        ("batch", batch_, 1),
+    ];
+    for (table, written, wanted) in expected {
+        if usize::try_from(written).ok() != Some(wanted) {
+            let what = format!("{written} rows of {table} were written instead of {wanted}");
+            return Err(Damaged(what).into());
+        }
+    }
+    Ok(())
+}
+
+async fn note_batch(client: &Client, id: Uuid, now: i64) -> Result<u64, Error> {
+    let insert = "INSERT INTO batch (id, at) VALUES ($1, $2)";
+    client.execute_typed(insert, &[(&id, Type::UUID), (&now, Type::INT8)]).await
+}
+
+async fn give_sign(client: &Client, sign: bool, now: Timestamp) -> Result<(), Error> {
+    if sign {
+        super::life::sign(client, now).await?;
+    }
+    Ok(())
+}
+
+async fn run(
+    client: &Client,
+    statement: &str,
+    rows: usize,
+    params: &Params<'_>,
+) -> Result<u64, Error> {
+    if rows == 0 { Ok(0) } else { client.execute_typed(statement, params).await }
+}
+
+/// A number that no item has makes the row one that `verify` finds.
+fn number(hand: &Hand, item: &ItemKey) -> ItemNumber {
+    hand.numbers.get(item).copied().unwrap_or(-1)
+}
+
+#[derive(Default)]
+struct Items<'a> {
+    numbers: Vec<ItemNumber>,
+    skus: Vec<&'a str>,
+    locations: Vec<&'a str>,
+    /// on_hand, held, allocated, lent, safety_stock, version, touched_at
+    values: [Vec<i64>; 7],
+}
+
+impl<'a> Items<'a> {
+    fn of(items: impl Iterator<Item = (ItemNumber, &'a StockItem)>) -> Self {
+        let mut all = Self::default();
+        for (number, item) in items {
+            all.numbers.push(number);
+            all.skus.push(item.key.sku.as_str());
+            all.locations.push(item.key.location.as_str());
+            let values = [
+                item.on_hand.get(),
+                item.held.get(),
+                item.allocated.get(),
+                item.lent.get(),
+                item.safety_stock.get(),
+                i64::try_from(item.version).unwrap_or(i64::MAX),
+                item.touched_at.as_millis(),
+            ];
+            for (column, value) in all.values.iter_mut().zip(values) {
+                column.push(value);
+            }
+        }
+        all
+    }
+
+    fn named(&self) -> Params<'_> {
+        let names: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&self.skus, Type::TEXT_ARRAY), (&self.locations, Type::TEXT_ARRAY)];
+        names.into_iter().chain(self.values()).collect()
+    }
+
+    fn values(&self) -> impl Iterator<Item = (&(dyn ToSql + Sync), Type)> {
+        self.values.iter().map(|column| (column as &(dyn ToSql + Sync), Type::INT8_ARRAY))
+    }
+
+    async fn update(&self, client: &Client) -> Result<u64, Error> {
+        let update = "UPDATE stock SET on_hand = new.on_hand, held = new.held, \
+                allocated = new.allocated, lent = new.lent, safety_stock = new.safety_stock, \
+                version = new.version, touched_at = new.touched_at \
+            FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) AS new (item, on_hand, held, allocated, \
+                lent, safety_stock, version, touched_at) \
+            WHERE stock.item = new.item AND stock.version < new.version";
+        let number: (&(dyn ToSql + Sync), Type) = (&self.numbers, Type::INT8_ARRAY);
+        let params = [number].into_iter().chain(self.values()).collect();
+        run(client, update, self.numbers.len(), &params).await
+    }
+}
+
+/// Lists of different lengths, one behind the other, and where each lies: from 1 on, as Postgres
+/// counts.
+#[derive(Default)]
+struct Slices {
+    first: Vec<i64>,
+    second: Vec<i64>,
+    from: Vec<i32>,
+    to: Vec<i32>,
+}
+
+impl Slices {
+    fn push(&mut self, pairs: impl Iterator<Item = (i64, i64)>) {
+        let from = self.first.len().saturating_add(1);
+        for (first, second) in pairs {
+            self.first.push(first);
+            self.second.push(second);
+        }
+        self.from.push(i32::try_from(from).unwrap_or(i32::MAX));
+        self.to.push(i32::try_from(self.first.len()).unwrap_or(i32::MAX));
+    }
+}
+
+#[derive(Default)]
+struct Holds<'a> {
+    ids: Vec<Uuid>,
+    owners: Vec<&'a str>,
+    references: Vec<Option<&'a str>>,
+    created: Vec<i64>,
+    deadlines: Vec<i64>,
+    max_deadlines: Vec<i64>,
+    replaced_by: Vec<Option<Uuid>>,
+    lines: Slices,
+}
+
+impl<'a> Holds<'a> {
+    fn placed(hand: &'a Hand) -> Self {
+        let mut all = Self::default();
+        let placed = hand.book.changes().placed.iter().filter_map(|id| hand.book.hold(*id));
+        for hold in placed {
+            all.ids.push(rows::uuid(hold.id));
+            all.owners.push(hold.owner.as_str());
+            all.references.push(hold.reference.as_ref().map(Reference::as_str));
+            all.created.push(hold.created_at.as_millis());
+            all.deadlines.push(hold.deadline.as_millis());
+            all.max_deadlines.push(hold.max_deadline.as_millis());
+            all.replaced_by.push(hold.replaced_by.map(rows::uuid));
+            let lines = hold.lines.iter();
+            all.lines.push(lines.map(|line| (number(hand, &line.item), line.requested.get())));
+        }
+        all
+    }
+
+    async fn insert(&self, client: &Client) -> Result<u64, Error> {
+        let insert = "INSERT INTO hold SELECT new.id, new.owner, new.reference, new.created_at, \
+                new.deadline, new.max_deadline, new.replaced_by, \
+                ($8)[new.first:new.last], ($9)[new.first:new.last] \
+            FROM unnest($1, $2, $3, $4, $5, $6, $7, $10, $11) AS new (id, owner, reference, \
+                created_at, deadline, max_deadline, replaced_by, first, last)";
+        let params: Params<'_> = vec![
+            (&self.ids, Type::UUID_ARRAY),
+            (&self.owners, Type::TEXT_ARRAY),
+            (&self.references, Type::TEXT_ARRAY),
+            (&self.created, Type::INT8_ARRAY),
+            (&self.deadlines, Type::INT8_ARRAY),
+            (&self.max_deadlines, Type::INT8_ARRAY),
+            (&self.replaced_by, Type::UUID_ARRAY),
+            (&self.lines.first, Type::INT8_ARRAY),
+            (&self.lines.second, Type::INT8_ARRAY),
+            (&self.lines.from, Type::INT4_ARRAY),
+            (&self.lines.to, Type::INT4_ARRAY),
+        ];
+        run(client, insert, self.ids.len(), &params).await
+    }
+}
+
+/// Older holds whose deadline changed, or that were replaced.
+#[derive(Default)]
+struct Edited {
+    ids: Vec<Uuid>,
+    deadlines: Vec<i64>,
+    replaced_by: Vec<Option<Uuid>>,
+}
+
+impl Edited {
+    fn of(hand: &Hand) -> Self {
+        let placed: BTreeSet<HoldId> = hand.book.changes().placed.iter().copied().collect();
+        let edited: BTreeSet<HoldId> = hand.book.changes().edited.iter().copied().collect();
+        let mut all = Self::default();
+        for hold in edited.difference(&placed).filter_map(|id| hand.book.hold(*id)) {
+            all.ids.push(rows::uuid(hold.id));
+            all.deadlines.push(hold.deadline.as_millis());
+            all.replaced_by.push(hold.replaced_by.map(rows::uuid));
+        }
+        all
+    }
+
+    async fn update(&self, client: &Client) -> Result<u64, Error> {
+        let update = "UPDATE hold SET deadline = new.deadline, replaced_by = new.replaced_by \
+            FROM unnest($1, $2, $3) AS new (id, deadline, replaced_by) WHERE hold.id = new.id";
+        let params: Params<'_> = vec![
+            (&self.ids, Type::UUID_ARRAY),
+            (&self.deadlines, Type::INT8_ARRAY),
+            (&self.replaced_by, Type::UUID_ARRAY),
+        ];
+        run(client, update, self.ids.len(), &params).await
+    }
+}
+
+#[derive(Default)]
+struct Steps<'a> {
+    holds: Vec<Uuid>,
+    numbers: Vec<i32>,
+    steps: Vec<&'a str>,
+    at: Vec<i64>,
+    references: Vec<Option<&'a str>>,
+    reasons: Vec<Option<&'a str>>,
+    lines: Slices,
+}
+
+impl<'a> Steps<'a> {
+    fn of(hand: &'a Hand) -> Self {
+        let mut all = Self::default();
+        for (id, step) in &hand.book.changes().transitions {
+            all.holds.push(rows::uuid(*id));
+            all.numbers.push(i32::try_from(step.n).unwrap_or(i32::MAX));
+            all.steps.push(step.step.as_str());
+            all.at.push(step.at.as_millis());
+            all.references.push(step.reference.as_ref().map(Reference::as_str));
+            all.reasons.push(step.reason.as_ref().map(Reason::as_str));
+            let named = match &step.moved {
+                Moved::All => &[][..],
+                Moved::Lines(named) => named,
+            };
+            let line = |line: usize| i64::try_from(line).unwrap_or(i64::MAX);
+            all.lines.push(named.iter().map(|(index, units)| (line(*index), units.get())));
+        }
+        all
+    }
+
+    async fn insert(&self, client: &Client) -> Result<u64, Error> {
+        let insert = "INSERT INTO transition SELECT new.hold, new.n, new.step, new.at, \
+                new.reference, new.reason, \
+                CASE WHEN new.first <= new.last THEN ($7)[new.first:new.last] END, \
+                CASE WHEN new.first <= new.last THEN ($8)[new.first:new.last] END \
+            FROM unnest($1, $2, $3, $4, $5, $6, $9, $10) \
+                AS new (hold, n, step, at, reference, reason, first, last)";
+        let params: Params<'_> = vec![
+            (&self.holds, Type::UUID_ARRAY),
+            (&self.numbers, Type::INT4_ARRAY),
+            (&self.steps, Type::TEXT_ARRAY),
+            (&self.at, Type::INT8_ARRAY),
+            (&self.references, Type::TEXT_ARRAY),
+            (&self.reasons, Type::TEXT_ARRAY),
+            (&self.lines.first, Type::INT8_ARRAY),
+            (&self.lines.second, Type::INT8_ARRAY),
+            (&self.lines.from, Type::INT4_ARRAY),
+            (&self.lines.to, Type::INT4_ARRAY),
+        ];
+        run(client, insert, self.holds.len(), &params).await
+    }
+}
+
+/// Lines of active holds.
+#[derive(Default)]
+struct Actives {
+    items: Vec<ItemNumber>,
+    deadlines: Vec<i64>,
+    holds: Vec<Uuid>,
+    lines: Vec<i32>,
+}
+
+impl Actives {
+    /// Those of holds that are not active any more, or have another deadline.
+    fn dead(hand: &Hand) -> Self {
+        let mut all = Self::default();
+        for (id, deadline) in &hand.active {
+            if let Some(hold) = hand.book.hold(*id)
+                && active_until(hold) != Some(*deadline)
+            {
+                all.push(hand, hold, *deadline);
+            }
+        }
+        all
+    }
+
+    /// Those of holds that are active since now, or have another deadline.
+    fn alive(hand: &Hand) -> Self {
+        let mut all = Self::default();
+        let changes = hand.book.changes();
+        let touched: BTreeSet<_> = changes.placed.iter().chain(&changes.edited).collect();
+        for hold in touched.into_iter().filter_map(|id| hand.book.hold(*id)) {
+            let before = hand.active.get(&hold.id).copied();
+            if let Some(deadline) = active_until(hold).filter(|now| Some(*now) != before) {
+                all.push(hand, hold, deadline);
+            }
+        }
+        all
+    }
+
+    fn push(&mut self, hand: &Hand, hold: &Hold, deadline: Timestamp) {
+        for (n, line) in (0..).zip(&hold.lines) {
+            self.items.push(number(hand, &line.item));
+            self.deadlines.push(deadline.as_millis());
+            self.holds.push(rows::uuid(hold.id));
+            self.lines.push(n);
+        }
+    }
+
+    async fn delete(&self, client: &Client) -> Result<u64, Error> {
+        let delete = "DELETE FROM active USING unnest($1, $2, $3) AS dead (item, deadline, hold) \
+            WHERE active.item = dead.item AND active.deadline = dead.deadline \
+                AND active.hold = dead.hold";
+        run(client, delete, self.holds.len(), &self.params()).await
+    }
+
+    async fn insert(&self, client: &Client, instance: i32) -> Result<u64, Error> {
+        let insert = "INSERT INTO active \
+            SELECT new.item, new.deadline, new.hold, new.line, $5 \
+            FROM unnest($1, $2, $3, $4) AS new (item, deadline, hold, line)";
+        let mut params = self.params();
+        params.extend([(&self.lines as _, Type::INT4_ARRAY), (&instance as _, Type::INT4)]);
+        run(client, insert, self.holds.len(), &params).await
+    }
+
+    fn params(&self) -> Params<'_> {
+        vec![
+            (&self.items, Type::INT8_ARRAY),
+            (&self.deadlines, Type::INT8_ARRAY),
+            (&self.holds, Type::UUID_ARRAY),
+        ]
+    }
+}
+
+fn active_until(hold: &Hold) -> Option<Timestamp> {
+    (hold.state == HoldState::Active).then_some(hold.deadline)
+}
+
+#[derive(Default)]
+struct Movements<'a> {
+    ids: Vec<i64>,
+    items: Vec<ItemNumber>,
+    kinds: Vec<&'a str>,
+    deltas: Vec<i64>,
+    after: Vec<i64>,
+    reasons: Vec<Option<&'a str>>,
+    references: Vec<Option<&'a str>>,
+    at: Vec<i64>,
+}
+
+impl<'a> Movements<'a> {
+    fn of(hand: &'a Hand) -> Self {
+        let mut all = Self::default();
+        for movement in &hand.book.changes().movements {
+            all.ids.push(movement.id);
+            all.items.push(number(hand, &movement.item));
+            all.kinds.push(movement.kind.as_str());
+            all.deltas.push(movement.delta.get());
+            all.after.push(movement.on_hand_after.get());
+            all.reasons.push(movement.reason.as_ref().map(Reason::as_str));
+            all.references.push(movement.reference.as_ref().map(Reference::as_str));
+            all.at.push(movement.at.as_millis());
+        }
+        all
+    }
+
+    /// Counts on, in the row that was locked for it, what is inserted.
+    async fn insert(&self, client: &Client) -> Result<u64, Error> {
+        let insert = "WITH counted AS (UPDATE counter \
+                SET last_movement = (SELECT max(id) FROM unnest($1) AS new (id))) \
+            INSERT INTO movement SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)";
+        let params: Params<'_> = vec![
+            (&self.ids, Type::INT8_ARRAY),
+            (&self.items, Type::INT8_ARRAY),
+            (&self.kinds, Type::TEXT_ARRAY),
+            (&self.deltas, Type::INT8_ARRAY),
+            (&self.after, Type::INT8_ARRAY),
+            (&self.reasons, Type::TEXT_ARRAY),
+            (&self.references, Type::TEXT_ARRAY),
+            (&self.at, Type::INT8_ARRAY),
+        ];
+        run(client, insert, self.ids.len(), &params).await
+    }
+}
+
+/// Sorted, so that two instances with the same keys wait for each other in one order.
+#[derive(Default)]
+struct Keys {
+    ids: Vec<Uuid>,
+    digests: Vec<Uuid>,
+    holds: Vec<Option<Uuid>>,
+    movements: Vec<Option<i64>>,
+}
+
+impl Keys {
+    fn of(hand: &Hand) -> Self {
+        let mut records = hand.book.changes().keys.clone();
+        records.sort_unstable_by_key(|record| record.id);
+        let mut all = Self::default();
+        for record in records {
+            all.ids.push(Uuid::from_bytes(record.id.to_bytes()));
+            all.digests.push(Uuid::from_bytes(record.digest.to_bytes()));
+            let (hold, movement) = match record.done {
+                Done::Hold(id) => (Some(rows::uuid(id)), None),
+                Done::Movement(id) => (None, Some(id)),
+            };
+            all.holds.push(hold);
+            all.movements.push(movement);
+        }
+        all
+    }
+
+    async fn insert(&self, client: &Client, now: i64) -> Result<u64, Error> {
+        let insert = "INSERT INTO idempotency SELECT new.key, new.digest, new.hold, new.movement, \
+                $5 FROM unnest($1, $2, $3, $4) AS new (key, digest, hold, movement)";
+        let params: Params<'_> = vec![
+            (&self.ids, Type::UUID_ARRAY),
+            (&self.digests, Type::UUID_ARRAY),
+            (&self.holds, Type::UUID_ARRAY),
+            (&self.movements, Type::INT8_ARRAY),
+            (&now, Type::INT8),
+        ];
+        run(client, insert, self.ids.len(), &params).await
+    }
+}
