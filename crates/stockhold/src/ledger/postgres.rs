@@ -41,8 +41,10 @@ mod load;
 mod retire;
 mod rows;
 mod schema;
+mod stuck;
 mod views;
 mod wanted;
+mod watch;
 mod write;
 
 /// Begins a batch. An instance that is paused in the middle of one must not hold a hot row for long.
@@ -107,7 +109,8 @@ impl PostgresLedger {
         let time = time(&mut connection, &options).await.map_err(Trouble::into_failure)?;
         drop(connection);
         let instance = instance();
-        let desk = Desk { link, limits: options.limits, time, instance };
+        let (stuck, watch) = Default::default();
+        let desk = Desk { link, limits: options.limits, time, instance, stuck, watch };
         Ok(Self { desk: Arc::new(desk) })
     }
 
@@ -225,6 +228,10 @@ impl Ledger for PostgresLedger {
     async fn verify(&self) -> Result<Report, Failure> {
         self.check_open()?;
         audit::verify(&self.desk).await.map_err(Trouble::into_failure)
+    }
+
+    fn is_shared(&self) -> bool {
+        true
     }
 
     async fn close(&self) -> Result<(), Failure> {
