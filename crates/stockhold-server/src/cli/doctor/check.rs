@@ -51,7 +51,7 @@ impl Check {
         Self { name, verdict: Verdict::Ok, found, next: None }
     }
 
-    fn warn(name: &'static str, found: String, next: impl Into<String>) -> Self {
+    pub(super) fn warn(name: &'static str, found: String, next: impl Into<String>) -> Self {
         Self { name, verdict: Verdict::Warn, found, next: Some(next.into()) }
     }
 
