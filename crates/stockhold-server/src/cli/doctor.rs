@@ -74,6 +74,7 @@ impl Doctor {
 
     fn read_settings(&self) -> Result<Settings, String> {
         let layers = layers(self.config.as_deref()).map_err(|fault| fault.to_string())?;
+        let layers = layers.flag("--ledger", "ledger.url", self.ledger.as_ref());
         layers.read().map_err(|wrong| wrong.to_string())
     }
 }

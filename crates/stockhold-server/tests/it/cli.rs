@@ -362,9 +362,27 @@ fn a_server_that_speaks_tls_has_to_prove_who_it_is() {
     };
     by(&url, &["--ca", &certificate]).ok().prints(&["MUG"]);
     by(&url, &[]).ends(2).complains(&["--ca"]);
-    by(&url, &["--ca", &key]).ends(1).complains(&["certificate"]);
+    by(&url, &["--ca", &key]).ends(1).complains(&["--ca", "there is no certificate in it"]);
     by(&format!("http://localhost:{port}"), &[]).ends(1);
     by(&url, &["--ca", &another]).ends(1).complains(&["certificate", "--ca"]);
+}
+
+#[test]
+fn an_access_key_that_is_none_is_not_sent() {
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    let file = empty.path().to_str().unwrap();
+    let said = Said::of(run(&["stock", "get", "MUG", "--key-file", file])).ends(2);
+    said.complains(&[file, "there is no key in it"]);
+    Said::of(run(&["stock", "get", "MUG", "--key", "a\nb"])).ends(1).complains(&["the access key"]);
+}
+
+#[test]
+fn a_list_that_cannot_be_read_is_not_taken_for_a_lost_connection() {
+    let (serving, folder) = (with_mugs(), tempfile::tempdir().unwrap());
+    let folder = folder.path().to_str().unwrap();
+    let said = ask(&serving.address, &["stock", "import", folder]).ends(1);
+    let said = said.complains(&[folder, "cannot be read", "directory"]);
+    assert!(!said.err.contains("connection"), "{said:?}");
 }
 
 #[test]
