@@ -19,6 +19,7 @@ use stockhold_core::{
 
 use crate::Failure;
 
+mod layer;
 mod list;
 pub mod memory;
 #[cfg(feature = "postgres")]
@@ -27,6 +28,7 @@ mod retire;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
+pub use layer::Layer;
 pub use list::{HoldQuery, MovementQuery, Page, StockQuery};
 pub use retire::Retired;
 

@@ -31,7 +31,7 @@ impl Server {
     }
 
     /// A server at an address, set up in some way. It is always reached over loopback.
-    pub(crate) async fn start_on(address: &str, set_up: fn(Service) -> Service) -> Self {
+    pub(crate) async fn start_on(address: &str, set_up: impl FnOnce(Service) -> Service) -> Self {
         Self::start_with(Engine::in_memory().unwrap(), address, set_up).await
     }
 
@@ -39,7 +39,7 @@ impl Server {
     pub(crate) async fn start_with(
         engine: Engine,
         address: &str,
-        set_up: fn(Service) -> Service,
+        set_up: impl FnOnce(Service) -> Service,
     ) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = format!("127.0.0.1:{}", listener.local_addr().unwrap().port());
