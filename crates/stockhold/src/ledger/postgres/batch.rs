@@ -101,7 +101,7 @@ impl Desk {
                     return Ok(Attempt::WantsMore);
                 }
             };
-        self.watch.note(life.now);
+        self.watch.note(life.server_now);
         self.stuck.forget(hand.names.keys());
         if !hand.missing.is_empty() {
             wanted.items.append(&mut hand.missing);
