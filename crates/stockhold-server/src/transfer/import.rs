@@ -184,34 +184,14 @@ fn is_late(answer: Option<&Result<Loaded, Error>>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        collections::VecDeque,
-        io,
-        pin::Pin,
-        task::{Context, Poll},
-    };
+    use std::io;
 
-    use axum::body::{Body, Bytes, HttpBody};
-    use hyper::body::Frame;
+    use axum::body::Body;
     use stockhold::{ItemKey, Sku};
+    use tokio::sync::mpsc;
 
     use super::*;
-
-    /// A body that breaks off behind its parts.
-    struct Broken(VecDeque<String>);
-
-    impl HttpBody for Broken {
-        type Data = Bytes;
-        type Error = io::Error;
-
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-            let part = self.0.pop_front().map(|part| Frame::data(part.into()));
-            Poll::Ready(Some(part.ok_or_else(|| io::Error::other("gone"))))
-        }
-    }
+    use crate::client::Pieces;
 
     fn rows(skus: std::ops::Range<usize>) -> String {
         skus.map(|n| format!("{{\"sku\":\"S{n}\",\"on_hand\":1}}\n")).collect()
@@ -231,7 +211,12 @@ mod tests {
     #[tokio::test]
     async fn a_list_that_breaks_off_keeps_the_groups_that_were_loaded() {
         let engine = Engine::in_memory().unwrap();
-        let body = Body::new(Broken([rows(0..GROUP), rows(GROUP..GROUP + 1)].into()));
+        let (pieces, body) = mpsc::channel(3);
+        for part in [rows(0..GROUP), rows(GROUP..GROUP + 1)] {
+            pieces.send(Ok(part.into())).await.unwrap();
+        }
+        pieces.send(Err(io::Error::other("gone"))).await.unwrap();
+        let body = Body::new(Pieces::of(body));
         let (outlet, answer) = Outlet::open();
         tokio::join!(import_of(&engine, body, outlet).await.run(), async {
             let told = http_body_util::BodyExt::collect(answer).await;
