@@ -42,6 +42,8 @@ enum Attempt {
     Ready { applied: Applied, is_written: bool },
     /// Not written: it wants more rows than it had.
     WantsMore,
+    /// Not written: the ledger was away, and that has to be noted first.
+    WasAway,
     /// Nothing was begun: these commands name rows that are locked by somebody else.
     Stuck(Vec<usize>),
 }
@@ -61,6 +63,12 @@ impl Desk {
                     return Ok(applied);
                 }
                 Ok(Attempt::WantsMore) => roll_back(&mut connection).await,
+                Ok(Attempt::WasAway) => {
+                    roll_back(&mut connection).await;
+                    if let Err(trouble) = life::note_outage(&mut connection, &self.time).await {
+                        return self.give_up(&mut connection, trouble, &wanted, batch).await;
+                    }
+                }
                 Ok(Attempt::Stuck(commands)) => {
                     return Err(ApplyError::Stuck { commands, failure: failure::locked() });
                 }
@@ -95,11 +103,7 @@ impl Desk {
         let (mut hand, life) =
             match load::behind_locks(connection, wanted, &self.limits, &self.time).await? {
                 Loaded::Hand(hand, life) => (*hand, life),
-                Loaded::WasAway => {
-                    roll_back(connection).await;
-                    life::note_outage(connection, &self.time).await?;
-                    return Ok(Attempt::WantsMore);
-                }
+                Loaded::WasAway => return Ok(Attempt::WasAway),
             };
         self.watch.note(life.server_now);
         self.stuck.forget(hand.names.keys());
