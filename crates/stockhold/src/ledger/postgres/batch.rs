@@ -6,6 +6,7 @@ use super::{
     failure::{self, Trouble},
     hand::Hand,
     life::{self, Life, Time},
+    lines::Lines,
     link::{Connection, Link},
     load::{self, Loaded},
     stuck::Stuck,
@@ -34,6 +35,7 @@ pub(super) struct Desk {
     pub(super) instance: i32,
     pub(super) stuck: Stuck,
     pub(super) watch: Watch,
+    pub(super) lines: Lines,
 }
 
 /// What became of one attempt.
@@ -44,7 +46,7 @@ enum Attempt {
     WantsMore,
     /// Not written: the ledger was away, and that has to be noted first.
     WasAway,
-    /// Nothing was begun: these commands name rows that are locked by somebody else.
+    /// Nothing was locked: these commands name rows that are locked by somebody else.
     Stuck(Vec<usize>),
 }
 
@@ -70,6 +72,7 @@ impl Desk {
                     }
                 }
                 Ok(Attempt::Stuck(commands)) => {
+                    roll_back(&mut connection).await;
                     return Err(ApplyError::Stuck { commands, failure: failure::locked() });
                 }
                 Err(Trouble::Raced(failure)) => {
@@ -95,7 +98,7 @@ impl Desk {
         wanted: &mut Wanted,
         tried: usize,
     ) -> Result<Attempt, Trouble> {
-        load::look_up(connection, wanted).await?;
+        load::begin(connection, wanted, &self.lines).await?;
         let stuck = self.stuck.locked().named_by(&batch.commands, wanted);
         if !(stuck.is_empty() || batch.waits) {
             return Ok(Attempt::Stuck(stuck));
@@ -133,6 +136,7 @@ impl Desk {
         if hand.book.is_changed() {
             write::new_items(connection, hand).await?;
             write::changes(connection, hand, batch.id, self.instance, sign).await?;
+            self.lines.note(hand.items_of_placed());
             return Ok(true);
         }
         if sign {
