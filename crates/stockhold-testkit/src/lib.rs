@@ -8,9 +8,11 @@ mod child;
 mod folder;
 mod port;
 pub mod postgres;
+pub mod proxy;
 mod time;
 mod user;
 
 pub use child::Child;
 pub use postgres::PostgresServer;
+pub use proxy::Proxy;
 pub use time::{now, until};
