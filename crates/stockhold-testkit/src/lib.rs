@@ -6,6 +6,7 @@
 
 mod child;
 mod folder;
+pub mod history;
 mod port;
 pub mod postgres;
 pub mod proxy;
@@ -13,6 +14,7 @@ mod time;
 mod user;
 
 pub use child::Child;
+pub use history::{History, Recorder};
 pub use postgres::PostgresServer;
 pub use proxy::Proxy;
 pub use time::{now, until};
