@@ -10,6 +10,7 @@ pub mod history;
 mod port;
 pub mod postgres;
 pub mod proxy;
+pub mod redis;
 mod time;
 mod user;
 
@@ -17,4 +18,6 @@ pub use child::Child;
 pub use history::{History, Recorder};
 pub use postgres::PostgresServer;
 pub use proxy::Proxy;
+pub use redis::RedisServer;
+pub use rustix::process::Signal;
 pub use time::{now, until};
