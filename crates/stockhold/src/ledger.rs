@@ -18,12 +18,14 @@ use stockhold_core::{
 
 use crate::Failure;
 
+mod layer;
 mod list;
 pub mod memory;
 mod retire;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
+pub use layer::Layer;
 pub use list::{HoldQuery, MovementQuery, Page, StockQuery};
 pub use retire::Retired;
 
