@@ -8,6 +8,7 @@ use super::{
     life::{self, Life, Time},
     link::{Connection, Link},
     load::{self, Loaded},
+    retire::Tidy,
     stuck::Stuck,
     wanted::Wanted,
     watch::Watch,
@@ -34,6 +35,7 @@ pub(super) struct Desk {
     pub(super) instance: i32,
     pub(super) stuck: Stuck,
     pub(super) watch: Watch,
+    pub(super) tidy: Tidy,
 }
 
 /// What became of one attempt.
@@ -101,7 +103,9 @@ impl Desk {
                     return Ok(Attempt::WantsMore);
                 }
             };
-        self.watch.note(life.now);
+        if matches!(self.time, Time::Server) {
+            self.watch.note(life.now);
+        }
         self.stuck.forget(hand.names.keys());
         if !hand.missing.is_empty() {
             wanted.items.append(&mut hand.missing);
@@ -205,7 +209,7 @@ fn is_short(answer: &Result<Outcome, Rejection>) -> bool {
 }
 
 /// Ends the transaction, if there is one. A connection on which even that fails is thrown away.
-async fn roll_back(connection: &mut Connection<'_>) {
+pub(super) async fn roll_back(connection: &mut Connection<'_>) {
     if connection.trip(async |client| client.batch_execute("ROLLBACK").await).await.is_err() {
         connection.discard();
     }

@@ -31,6 +31,7 @@ pub(super) struct Life {
     pub(super) now: Timestamp,
     pub(super) liveness: Liveness,
     sealed: Option<String>,
+    sign_after: Duration,
 }
 
 /// `clock_timestamp`, never `now`: a wait for a lock would make that old.
@@ -44,11 +45,13 @@ pub(super) async fn read(client: &Client) -> Result<Row, Error> {
 
 impl Life {
     pub(super) fn of(row: &Row, time: &Time) -> Result<Self, Damaged> {
-        let now = match time {
-            Time::Server => rows::timestamp(row, 0)?,
-            Time::Hand(clock) => clock.now(),
+        let (now, sign_after) = match time {
+            Time::Server => (rows::timestamp(row, 0)?, SIGN_OF_LIFE),
+            // As the other ledgers do, so that they can be compared.
+            Time::Hand(clock) => (clock.now(), Duration::from_millis(1)),
         };
-        Ok(Self { now, liveness: rows::liveness(row, 1)?, sealed: rows::column(row, 3)? })
+        let (liveness, sealed) = (rows::liveness(row, 1)?, rows::column(row, 3)?);
+        Ok(Self { now, liveness, sealed, sign_after })
     }
 
     /// # Errors
@@ -70,7 +73,7 @@ impl Life {
     }
 
     pub(super) fn wants_sign(&self) -> bool {
-        self.now.since(self.liveness.alive_at()) >= SIGN_OF_LIFE
+        self.now.since(self.liveness.alive_at()) >= self.sign_after
     }
 
     pub(super) fn is_new(&self) -> bool {
