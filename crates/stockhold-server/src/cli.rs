@@ -12,6 +12,7 @@ mod fault;
 mod hold;
 mod key;
 mod ledger_file;
+mod ledger_url;
 mod movements;
 mod openapi;
 mod pages;
@@ -27,26 +28,18 @@ mod verify;
 mod when;
 
 use std::{
-    fmt,
     io::{ErrorKind, Write},
-    path::PathBuf,
     process::ExitCode,
-    str::FromStr,
-    sync::Arc,
 };
 
 use clap::{CommandFactory, Parser, Subcommand};
-use stockhold::{
-    Failure,
-    ledger::{
-        Ledger,
-        memory::MemoryLedger,
-        sqlite::{SqliteLedger, SqliteOptions},
-    },
-};
 
-pub(crate) use self::fault::{Exit, Fault};
+pub use self::ledger_url::{LedgerUrl, LedgerUrlParser};
 use self::{fault::Doing, remote::Remote};
+pub(crate) use self::{
+    fault::{Exit, Fault},
+    ledger_url::{Opening, open_ledger},
+};
 use crate::{
     settings::LogFormat,
     telemetry::{self, Log},
@@ -162,47 +155,6 @@ pub(crate) fn say(line: &str) -> Result<(), Fault> {
     }
 }
 
-/// Which ledger: `sqlite:PATH` or `memory:`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LedgerUrl {
-    /// A ledger that forgets everything in the end.
-    Memory,
-    /// A ledger in this file.
-    Sqlite(PathBuf),
-}
-
-impl FromStr for LedgerUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            Some(("memory", "")) => Ok(Self::Memory),
-            Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
-            _ => Err("a ledger is sqlite:PATH or memory:".to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for LedgerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Memory => f.write_str("memory:"),
-            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
-        }
-    }
-}
-
-/// Opens a ledger; the one place that knows all of them. Blocks.
-pub(crate) fn open_ledger(
-    url: &LedgerUrl,
-    options: SqliteOptions,
-) -> Result<Arc<dyn Ledger>, Failure> {
-    match url {
-        LedgerUrl::Memory => Ok(Arc::new(MemoryLedger::new(options.limits, options.clock))),
-        LedgerUrl::Sqlite(path) => Ok(Arc::new(SqliteLedger::open(path, options)?)),
-    }
-}
-
 /// A runtime for commands that wait for more than one thing.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
     tokio::runtime::Builder::new_multi_thread()
@@ -257,16 +209,6 @@ mod tests {
         for (typed, command) in found {
             let clash = command.get_arguments().find(|option| all.contains(option.get_id()));
             assert!(clash.is_none(), "{typed}: {clash:?}");
-        }
-    }
-
-    #[test]
-    fn a_ledger_is_named_by_its_url() {
-        for url in ["memory:", "sqlite:stockhold.db", "sqlite:/var/lib/a b.db"] {
-            assert_eq!(url.parse::<LedgerUrl>().unwrap().to_string(), url);
-        }
-        for url in ["", "memory", "memory:x", "sqlite:", "stockhold.db", "redis://x"] {
-            assert!(url.parse::<LedgerUrl>().is_err(), "{url}");
         }
     }
 }

@@ -51,7 +51,7 @@ impl Check {
         Self { name, verdict: Verdict::Ok, found, next: None }
     }
 
-    fn warn(name: &'static str, found: String, next: impl Into<String>) -> Self {
+    pub(super) fn warn(name: &'static str, found: String, next: impl Into<String>) -> Self {
         Self { name, verdict: Verdict::Warn, found, next: Some(next.into()) }
     }
 
@@ -192,7 +192,7 @@ pub(super) fn clock(before: (Timestamp, Duration), ledger: &LedgerUrl) -> Check 
     let now = (SystemClock.wall(), SystemClock.boot());
     let high_water = match ledger {
         LedgerUrl::Sqlite(path) => SqliteLedger::inspect_file(path).ok().map(|f| f.alive_at),
-        LedgerUrl::Memory => None,
+        LedgerUrl::Postgres(_) | LedgerUrl::Memory => None,
     };
     clock_verdict(before, now, high_water)
 }
