@@ -8,112 +8,40 @@
 //! depends on the idempotency key, and only the caller knows that one; see
 //! [`CallError::may_have_been_done`].
 
+mod error;
 mod link;
+mod reply;
 mod stream;
 mod target;
 mod tls;
 mod watch;
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{
-    Method, Request, Response,
-    body::{Bytes, Incoming},
-    header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
+    Method, Request,
+    body::Bytes,
+    header::{CONTENT_TYPE, HeaderName, HeaderValue},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use stockhold::clock::Clock;
 
-use self::{
-    link::{Broken, Link},
-    watch::Watch,
-};
 pub use self::{
+    error::CallError,
+    reply::Reply,
     stream::{Pieces, Stream},
     target::Target,
 };
+use self::{
+    error::{unreachable, unspeakable},
+    link::{Broken, Link},
+    reply::Head,
+    watch::Watch,
+};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
-/// What a server answered, whatever the status.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
-    /// The status, for example 201.
-    pub status: u16,
-    /// The answer is that of an earlier request with the same idempotency key.
-    pub replayed: bool,
-    /// After how long it makes sense to ask again.
-    pub retry_after: Option<Duration>,
-    /// The body, as it came.
-    pub body: Bytes,
-}
-
-impl Reply {
-    /// Whether it was done.
-    #[must_use]
-    pub const fn is_success(&self) -> bool {
-        matches!(self.status, 200..=299)
-    }
-
-    /// The body, read as JSON; texts may be borrowed from it.
-    ///
-    /// # Errors
-    /// If it is not JSON of that shape.
-    pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
-        serde_json::from_slice(&self.body)
-    }
-}
-
-/// Why there is no answer.
-#[derive(Debug)]
-pub enum CallError {
-    /// The request cannot be written down: the body is no JSON, the path or the key is not
-    /// allowed in HTTP. Nothing was sent.
-    Unspeakable(Box<dyn std::error::Error + Send + Sync>),
-    /// Nobody takes a connection there. Nothing was sent.
-    Unreachable(io::Error),
-    /// The connection broke, or the answer made no sense.
-    Lost(hyper::Error),
-    /// There was no answer in time.
-    TimedOut(Duration),
-}
-
-impl CallError {
-    /// Whether the server may have done what was asked. Then only a request with an idempotency
-    /// key, or one that changes nothing, can be sent again without harm.
-    #[must_use]
-    pub const fn may_have_been_done(&self) -> bool {
-        match self {
-            Self::Unspeakable(_) | Self::Unreachable(_) => false,
-            Self::Lost(_) | Self::TimedOut(_) => true,
-        }
-    }
-}
-
-impl fmt::Display for CallError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unspeakable(source) => write!(f, "the request cannot be sent: {source}"),
-            Self::Unreachable(source) => write!(f, "no connection: {source}"),
-            Self::Lost(source) => write!(f, "the connection was lost: {source}"),
-            Self::TimedOut(limit) => write!(f, "no answer within {limit:?}"),
-        }
-    }
-}
-
-impl std::error::Error for CallError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Unspeakable(source) => Some(&**source),
-            Self::Unreachable(source) => Some(source),
-            Self::Lost(source) => Some(source),
-            Self::TimedOut(_) => None,
-        }
-    }
-}
 
 /// A connection to one server, kept from one request to the next.
 ///
@@ -232,14 +160,6 @@ impl fmt::Debug for Connection {
     }
 }
 
-fn unspeakable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> CallError {
-    CallError::Unspeakable(source.into())
-}
-
-fn unreachable(source: hyper::Error) -> CallError {
-    CallError::Unreachable(io::Error::other(source))
-}
-
 /// Where to, and the link, unless it broke.
 struct Line {
     target: Target,
@@ -299,28 +219,6 @@ async fn exchange(
     let head = Head::of(&response);
     let body = link.along(response.into_body().collect()).await?.to_bytes();
     Ok(head.reply(body))
-}
-
-/// What of a reply is not in its body.
-#[derive(Clone, Copy, Debug)]
-struct Head {
-    status: u16,
-    replayed: bool,
-    retry_after: Option<Duration>,
-}
-
-impl Head {
-    fn of(response: &Response<Incoming>) -> Self {
-        let (status, headers) = (response.status().as_u16(), response.headers());
-        let replayed = headers.get(IDEMPOTENCY_REPLAYED).is_some_and(|value| value == "true");
-        let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        Self { status, replayed, retry_after: seconds.map(Duration::from_secs) }
-    }
-
-    const fn reply(self, body: Bytes) -> Reply {
-        let Self { status, replayed, retry_after } = self;
-        Reply { status, replayed, retry_after, body }
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@
 //! that a rush of places cannot hold up a confirm, nor a sweep either of them.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,6 +29,9 @@ mod queues;
 
 pub(crate) use queues::Sort;
 
+/// Between two attempts to do what waits for rows that somebody else has locked.
+const STUCK_PAUSE: Duration = Duration::from_millis(50);
+
 /// What a caller is answered.
 pub(crate) type Answer = Result<Outcome, Error>;
 
@@ -40,6 +46,11 @@ struct Shared {
     // Held for a push or for taking one batch, never across an await.
     queues: Mutex<Queues>,
     ready: Notify,
+    /// What waits for rows that somebody else has locked.
+    stuck: Mutex<Vec<Piece>>,
+    has_stuck: Notify,
+    /// The lane has done all that was queued.
+    is_done: AtomicBool,
     ledger: Arc<dyn Ledger>,
     clock: Arc<dyn Clock>,
     ids: Arc<IdSource>,
@@ -52,6 +63,8 @@ struct Shared {
 enum Setback {
     /// One of its commands is to blame.
     Refused(Failure),
+    /// These wait for rows that somebody else has locked; the others need not.
+    Stuck(Vec<usize>, Failure),
     /// None of them is.
     Unavailable(Failure),
 }
@@ -65,8 +78,19 @@ impl Lane {
         metrics: Arc<Metrics>,
         settings: Settings,
     ) -> Self {
-        let (queues, ready) = (Mutex::default(), Notify::new());
-        let shared = Shared { queues, ready, ledger, clock, ids, alarm, metrics, settings };
+        let shared = Shared {
+            queues: Mutex::default(),
+            ready: Notify::new(),
+            stuck: Mutex::default(),
+            has_stuck: Notify::new(),
+            is_done: AtomicBool::new(false),
+            ledger,
+            clock,
+            ids,
+            alarm,
+            metrics,
+            settings,
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -149,9 +173,14 @@ impl Lane {
 
     /// Works until the lane is closed and everything queued is done.
     pub(crate) async fn run(self) {
+        let aside = tokio::spawn(self.clone().run_aside());
         while let Some(piece) = self.next_piece().await {
             self.work(piece).await;
         }
+        self.shared.is_done.store(true, Ordering::Release);
+        self.shared.has_stuck.notify_one();
+        // It waits for nobody longer than a caller does.
+        drop(aside.await);
     }
 
     async fn next_piece(&self) -> Option<Piece> {
@@ -185,6 +214,7 @@ impl Lane {
             let batch = Arc::new(Batch {
                 id: self.shared.ids.batch(),
                 commands: std::mem::take(&mut piece.commands),
+                waits: piece.is_stuck,
             });
             match self.apply(&batch, &mut piece).await {
                 Ok(applied) => {
@@ -201,8 +231,51 @@ impl Lane {
                     error!(error = %failure, ?source, "command refused by the ledger");
                     self.fail(piece, &batch.commands, &failure);
                 }
+                Err(Setback::Stuck(stuck, failure)) => {
+                    let (stuck, rest) = piece.parted(&batch.commands, &stuck);
+                    self.put_aside(stuck, &failure);
+                    pieces.extend((!rest.commands.is_empty()).then_some(rest));
+                }
                 Err(Setback::Unavailable(failure)) => self.fail(piece, &batch.commands, &failure),
             }
+        }
+    }
+
+    /// Commands whose rows somebody else has locked wait beside the lane, so that nobody waits for
+    /// them; but not for longer than their callers do, and not without a bound.
+    fn put_aside(&self, mut piece: Piece, failure: &Failure) {
+        let now = self.shared.clock.boot();
+        let mut stuck = self.shared.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting: usize = stuck.iter().map(|piece| piece.commands.len()).sum();
+        let is_full =
+            waiting.saturating_add(piece.commands.len()) > self.shared.settings.max_waiting;
+        if now >= piece.until || is_full {
+            drop(stuck);
+            let commands = std::mem::take(&mut piece.commands);
+            return self.fail(piece, &commands, failure);
+        }
+        piece.is_stuck = true;
+        stuck.push(piece);
+        self.shared.has_stuck.notify_one();
+    }
+
+    /// Tries again what was put aside, until the lane is closed and nothing is left of it.
+    pub(crate) async fn run_aside(self) {
+        loop {
+            let pieces = std::mem::take(
+                &mut *self.shared.stuck.lock().unwrap_or_else(PoisonError::into_inner),
+            );
+            if pieces.is_empty() {
+                if self.shared.is_done.load(Ordering::Acquire) {
+                    return;
+                }
+                self.shared.has_stuck.notified().await;
+                continue;
+            }
+            for piece in pieces {
+                self.work(piece).await;
+            }
+            self.shared.clock.sleep(STUCK_PAUSE).await;
         }
     }
 
@@ -230,7 +303,7 @@ impl Lane {
             Ok(applied) => Ok(applied),
             Err(ApplyError::Refused(failure)) => Err(Setback::Refused(failure)),
             Err(ApplyError::Unavailable(failure)) => Err(Setback::Unavailable(failure)),
-            Err(ApplyError::Stuck { failure, .. }) => Err(Setback::Unavailable(failure)),
+            Err(ApplyError::Stuck { commands, failure }) => Err(Setback::Stuck(commands, failure)),
             Err(ApplyError::Unknown { applied, failure }) => {
                 warn!(error = %failure, "the outcome of a batch is unknown");
                 self.resolve(batch.id, *applied, failure).await

@@ -14,17 +14,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use stockhold_core::{
-    Command, HoldId, HoldView, ItemKey, Movement, Rejection, StockView, Traffic, verify::Report,
-};
+use stockhold_core::{Command, HoldId, Rejection, Traffic};
 use tokio::sync::watch;
 
 use crate::{
     Failure, FailureKind,
-    ledger::{
-        Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page, Retired,
-        StockQuery,
-    },
+    ledger::{Applied, ApplyError, Batch, BatchId, Due, Layer, Ledger, Retired},
 };
 
 /// What happens to one batch.
@@ -166,7 +161,11 @@ impl FaultLedger {
 }
 
 #[async_trait]
-impl Ledger for FaultLedger {
+impl Layer for FaultLedger {
+    fn inner(&self) -> &dyn Ledger {
+        &*self.inner
+    }
+
     async fn apply(&self, batch: Arc<Batch>) -> Result<Applied, ApplyError> {
         lock(&self.seen).push(Arc::clone(&batch));
         let fault = lock(&self.script).pop_front().unwrap_or(Fault::None);
@@ -196,26 +195,6 @@ impl Ledger for FaultLedger {
         self.inner.landed(id).await
     }
 
-    async fn hold(&self, id: HoldId) -> Result<Option<HoldView>, Failure> {
-        self.inner.hold(id).await
-    }
-
-    async fn stock(&self, key: &ItemKey) -> Result<Option<StockView>, Failure> {
-        self.inner.stock(key).await
-    }
-
-    async fn holds(&self, query: HoldQuery) -> Result<Page<HoldView, HoldId>, Failure> {
-        self.inner.holds(query).await
-    }
-
-    async fn items(&self, query: StockQuery) -> Result<Page<StockView, ItemKey>, Failure> {
-        self.inner.items(query).await
-    }
-
-    async fn movements(&self, query: MovementQuery) -> Result<Page<Movement, i64>, Failure> {
-        self.inner.movements(query).await
-    }
-
     async fn due(&self, limit: usize) -> Result<Due, Failure> {
         if counts_down(&self.due_fails) {
             return Err(away("looking for due holds"));
@@ -233,14 +212,6 @@ impl Ledger for FaultLedger {
             return Err(away("removing holds"));
         }
         self.inner.retire(age, after, limit).await
-    }
-
-    async fn verify(&self) -> Result<Report, Failure> {
-        self.inner.verify().await
-    }
-
-    async fn close(&self) -> Result<(), Failure> {
-        self.inner.close().await
     }
 }
 

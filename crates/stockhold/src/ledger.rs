@@ -19,6 +19,7 @@ use stockhold_core::{
 
 use crate::Failure;
 
+mod layer;
 mod list;
 pub mod memory;
 #[cfg(feature = "postgres")]
@@ -27,6 +28,7 @@ mod retire;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
+pub use layer::Layer;
 pub use list::{HoldQuery, MovementQuery, Page, StockQuery};
 pub use retire::Retired;
 
@@ -41,6 +43,9 @@ pub struct Batch {
     pub id: BatchId,
     /// What to do, in this order.
     pub commands: Vec<Command>,
+    /// Whether it waits, like any other, for rows that are known to be locked for too long. One that
+    /// does not is [`ApplyError::Stuck`] at once.
+    pub waits: bool,
 }
 
 /// What became of a batch.
@@ -235,6 +240,12 @@ pub trait Ledger: Debug + Send + Sync + 'static {
     /// # Errors
     /// `Unavailable` if the ledger cannot be asked.
     async fn verify(&self) -> Result<Report, Failure>;
+
+    /// Whether other processes write to it as well. Then nobody here knows of every hold, and has
+    /// to look for due ones from time to time.
+    fn is_shared(&self) -> bool {
+        false
+    }
 
     /// Finishes what was begun and gives the ledger back. Later calls fail as `Closed`.
     ///

@@ -209,7 +209,9 @@ impl Sweeper {
         let only_broken_due = fresh.is_empty() && due.next_due.is_some_and(|next| next.is_zero());
         self.alarm.only_broken_due.store(only_broken_due, Ordering::Relaxed);
         if fresh.is_empty() {
-            let Some(next_due) = due.next_due else { return Next::Asleep(None) };
+            let Some(next_due) = due.next_due else {
+                return Next::Asleep(self.ledger.is_shared().then_some(self.settings.heartbeat));
+            };
             let pause = self.until(next_due);
             // Set before the answer to the beat can ring it.
             self.alarm.set(Some(pause));

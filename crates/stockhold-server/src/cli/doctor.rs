@@ -2,6 +2,7 @@
 
 mod check;
 mod postgres;
+mod tls;
 
 use std::path::{Path, PathBuf};
 
@@ -12,8 +13,8 @@ use self::check::{Check, Verdict};
 use super::{Doing, Exit, Fault, LedgerUrl, remote::Remote, say, serve::layers, table::table};
 use crate::settings::Settings;
 
-/// Looks at the settings, the ledger, the disk, the clock and the limits of this machine, and says
-/// what to do about what is not well.
+/// Looks at the settings, the ledger, the disk, the clock, the certificate and the limits of this
+/// machine, and says what to do about what is not well.
 ///
 /// It reads the ledger without disturbing a server that has it open, and writes a temporary file
 /// beside it to see how long the disk takes to sync. Ends with 1 if anything is bad.
@@ -66,6 +67,9 @@ impl Doctor {
             }
         }
         checks.push(check::clock(before, ledger));
+        if let Some((certificate, key)) = settings.server.tls() {
+            checks.extend([tls::certificate(certificate, key), tls::key_file(key)]);
+        }
         checks.push(check::files(settings.server.max_connections.get().into()));
         if remote.is_named() {
             checks.push(check::server(remote));
@@ -75,6 +79,7 @@ impl Doctor {
 
     fn read_settings(&self) -> Result<Settings, String> {
         let layers = layers(self.config.as_deref()).map_err(|fault| fault.to_string())?;
+        let layers = layers.flag("--ledger", "ledger.url", self.ledger.as_ref());
         layers.read().map_err(|wrong| wrong.to_string())
     }
 }

@@ -10,6 +10,7 @@ use super::{
     remote::{Ask, Remote, Server, parsed},
     say,
 };
+use crate::client::Reply;
 
 /// Which part of a list.
 #[derive(Debug, clap::Args)]
@@ -48,33 +49,46 @@ impl<T: DeserializeOwned> List<'_, T> {
 
     async fn follow(mut self, server: &mut Server) -> Result<(), Fault> {
         loop {
-            let page = self.page(server).await?;
-            let next = page.next_cursor.map(|cursor| cursor.to_string());
-            // Movements never come to an end: after the last one is where the next will be.
-            if next.is_none() || next == self.from {
-                return Ok(());
-            }
+            let (reply, page) = self.page(server, self.part.limit()).await?;
+            self.print(&reply, &page)?;
+            let Some(next) = self.next_after(&page) else { return Ok(()) };
+            self.from = Some(next);
             if !self.part.all {
-                return self.say_there_is_more(next);
+                return if self.json { Ok(()) } else { self.say_if_there_is_more(server).await };
             }
-            self.from = next;
         }
     }
 
-    async fn page(&self, server: &mut Server) -> Result<Page<T>, Fault> {
+    async fn page(&self, server: &mut Server, limit: u16) -> Result<(Reply, Page<T>), Fault> {
         let path = self.path.clone().query(self.goes_on, self.from.as_ref());
-        let reply = server.ask(&Ask::get(path.query("limit", Some(self.part.limit())))).await?;
-        let page: Page<T> = parsed(&reply)?;
-        if self.json {
-            say(&String::from_utf8_lossy(&reply.body))?;
-        } else if !page.items.is_empty() || self.from.is_none() {
-            say(&(self.table)(&page.items).to_string())?;
-        }
-        Ok(page)
+        let reply = server.ask(&Ask::get(path.query("limit", Some(limit)))).await?;
+        let page = parsed(&reply)?;
+        Ok((reply, page))
     }
 
-    fn say_there_is_more(&self, next: Option<String>) -> Result<(), Fault> {
-        let Some(next) = next.filter(|_| !self.json) else { return Ok(()) };
-        say(&format!("there may be more: --{} {next}, or --all", self.goes_on))
+    fn print(&self, reply: &Reply, page: &Page<T>) -> Result<(), Fault> {
+        if self.json {
+            say(&String::from_utf8_lossy(&reply.body))
+        } else if !page.items.is_empty() || self.from.is_none() {
+            say(&(self.table)(&page.items).to_string())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Movements never come to an end: after the last one is where the next will be.
+    fn next_after(&self, page: &Page<T>) -> Option<String> {
+        let next = page.next_cursor.as_ref().map(ToString::to_string);
+        next.filter(|next| Some(next) != self.from.as_ref())
+    }
+
+    /// Where a list goes on is named also if nothing is there; so one row is asked for.
+    async fn say_if_there_is_more(&self, server: &mut Server) -> Result<(), Fault> {
+        let (_, ahead) = self.page(server, 1).await?;
+        if ahead.items.is_empty() && self.next_after(&ahead).is_none() {
+            return Ok(());
+        }
+        let from = self.from.as_deref().unwrap_or_default();
+        say(&format!("there may be more: --{} {from}, or --all", self.goes_on))
     }
 }

@@ -107,7 +107,12 @@ impl Remote {
     fn access_key(&self) -> Result<Option<Secret>, Fault> {
         let Some(file) = &self.key_file else { return Ok(self.key.clone()) };
         let text = fs::read_to_string(file).doing(&format!("--key-file {}", file.display()))?;
-        Ok(Some(Secret(text.trim().to_owned())))
+        match text.trim() {
+            "" => {
+                Err(Fault::usage(format!("--key-file {}: there is no key in it", file.display())))
+            }
+            key => Ok(Some(Secret(key.to_owned()))),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `stockhold serve`: the service.
 
 use std::{
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -132,7 +133,13 @@ async fn engine(settings: &Settings) -> Result<Engine, Fault> {
 }
 
 fn cannot_listen(address: std::net::SocketAddr, error: &std::io::Error) -> Fault {
-    Fault::error(format!("cannot listen on {address}: {error}"))
+    let next = match error.kind() {
+        ErrorKind::AddrInUse => "is a server running there already? another address: --listen",
+        ErrorKind::AddrNotAvailable => "an address of this machine is needed: --listen",
+        ErrorKind::PermissionDenied => "ports below 1024 are for root: take another by --listen",
+        _ => "another address is given by --listen",
+    };
+    Fault::error(format!("cannot listen on {address}: {error}\n  {next}"))
 }
 
 #[expect(clippy::exit, reason = "whoever signals twice does not want to wait")]

@@ -3,12 +3,14 @@
 use std::{
     io::{Read, Write},
     net::TcpListener,
+    path::PathBuf,
     process::Output,
 };
 
 use serde_json::{Value, json};
 
 use crate::{
+    certificate::Certificate,
     child::{Serving, run, stockhold, url},
     support::rest,
 };
@@ -228,7 +230,10 @@ fn stock_and_movements_are_listed() {
     shop(&["stock", "adjust", "MUG", "-2", "--reason", "broken"]).ok();
     let all = shop(&["movements", "--sku", "MUG", "--all", "--limit", "1", "--json"]).ok().out;
     assert_eq!(of_all(&all, "kind"), ["create", "receive", "adjust"]);
-    shop(&["movements", "--sku", "MUG"]).ok().prints(&["+5", "n-1", "-2", "broken", "13"]);
+    let said = shop(&["movements", "--sku", "MUG"]).ok();
+    let said = said.prints(&["+5", "n-1", "-2", "broken", "13"]);
+    assert!(!said.out.contains("more"), "{said:?}");
+    shop(&["movements", "--limit", "1"]).ok().prints(&["there may be more: --after"]);
     let last = of_all(&all, "id").pop().unwrap();
     let none = shop(&["movements", "--after", &last, "--json"]).ok().out;
     assert_eq!(of_all(&none, "id"), Vec::<String>::new());
@@ -340,8 +345,9 @@ fn a_shell_can_be_taught_the_commands() {
 
 #[test]
 fn a_server_that_speaks_tls_has_to_prove_who_it_is() {
-    let pem = |name| format!("{}/tests/it/tls/{name}.pem", env!("CARGO_MANIFEST_DIR"));
-    let (certificate, key, another) = (pem("certificate"), pem("key"), pem("another"));
+    let (own, another) = (Certificate::new(), Certificate::new());
+    let text = |path: PathBuf| path.into_os_string().into_string().unwrap();
+    let (certificate, key, another) = (text(own.chain()), text(own.key()), text(another.chain()));
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("tls.toml");
     let settings = format!("[server]\ntls_certificate = '{certificate}'\ntls_key = '{key}'\n");
@@ -356,9 +362,27 @@ fn a_server_that_speaks_tls_has_to_prove_who_it_is() {
     };
     by(&url, &["--ca", &certificate]).ok().prints(&["MUG"]);
     by(&url, &[]).ends(2).complains(&["--ca"]);
-    by(&url, &["--ca", &key]).ends(1).complains(&["certificate"]);
+    by(&url, &["--ca", &key]).ends(1).complains(&["--ca", "there is no certificate in it"]);
     by(&format!("http://localhost:{port}"), &[]).ends(1);
     by(&url, &["--ca", &another]).ends(1).complains(&["certificate", "--ca"]);
+}
+
+#[test]
+fn an_access_key_that_is_none_is_not_sent() {
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    let file = empty.path().to_str().unwrap();
+    let said = Said::of(run(&["stock", "get", "MUG", "--key-file", file])).ends(2);
+    said.complains(&[file, "there is no key in it"]);
+    Said::of(run(&["stock", "get", "MUG", "--key", "a\nb"])).ends(1).complains(&["the access key"]);
+}
+
+#[test]
+fn a_list_that_cannot_be_read_is_not_taken_for_a_lost_connection() {
+    let (serving, folder) = (with_mugs(), tempfile::tempdir().unwrap());
+    let folder = folder.path().to_str().unwrap();
+    let said = ask(&serving.address, &["stock", "import", folder]).ends(1);
+    let said = said.complains(&[folder, "cannot be read", "directory"]);
+    assert!(!said.err.contains("connection"), "{said:?}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod batch;
 mod bench;
 mod bulk;
 mod catalogue;
+mod certificate;
 mod child;
 mod cli;
 mod connections;

@@ -10,13 +10,9 @@ use std::{
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use stockhold::{
-    Engine, Failure, HoldId, HoldView, ItemKey, Limits, Movement, Settings, StockView,
+    Engine, Limits, Settings,
     clock::{Clock, SystemClock},
-    ledger::{
-        Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page, Retired,
-        StockQuery, memory::MemoryLedger,
-    },
-    verify::Report,
+    ledger::{Applied, ApplyError, Batch, Layer, Ledger, memory::MemoryLedger},
 };
 use stockhold_server::client::Connection;
 use tokio::task::JoinSet;
@@ -63,55 +59,14 @@ struct Slow(MemoryLedger);
 const COMMIT: Duration = Duration::from_millis(10);
 
 #[async_trait]
-impl Ledger for Slow {
+impl Layer for Slow {
+    fn inner(&self) -> &dyn Ledger {
+        &self.0
+    }
+
     async fn apply(&self, batch: Arc<Batch>) -> Result<Applied, ApplyError> {
         SystemClock.sleep(COMMIT).await;
         self.0.apply(batch).await
-    }
-
-    async fn landed(&self, id: BatchId) -> Result<bool, Failure> {
-        self.0.landed(id).await
-    }
-
-    async fn hold(&self, id: HoldId) -> Result<Option<HoldView>, Failure> {
-        self.0.hold(id).await
-    }
-
-    async fn stock(&self, key: &ItemKey) -> Result<Option<StockView>, Failure> {
-        self.0.stock(key).await
-    }
-
-    async fn holds(&self, query: HoldQuery) -> Result<Page<HoldView, HoldId>, Failure> {
-        self.0.holds(query).await
-    }
-
-    async fn items(&self, query: StockQuery) -> Result<Page<StockView, ItemKey>, Failure> {
-        self.0.items(query).await
-    }
-
-    async fn movements(&self, query: MovementQuery) -> Result<Page<Movement, i64>, Failure> {
-        self.0.movements(query).await
-    }
-
-    async fn due(&self, limit: usize) -> Result<Due, Failure> {
-        self.0.due(limit).await
-    }
-
-    async fn retire(
-        &self,
-        age: Duration,
-        after: Option<HoldId>,
-        limit: usize,
-    ) -> Result<Retired, Failure> {
-        self.0.retire(age, after, limit).await
-    }
-
-    async fn verify(&self) -> Result<Report, Failure> {
-        self.0.verify().await
-    }
-
-    async fn close(&self) -> Result<(), Failure> {
-        self.0.close().await
     }
 }
 

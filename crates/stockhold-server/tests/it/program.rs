@@ -110,5 +110,6 @@ fn what_cannot_be_done_is_an_error() {
     let address = taken.local_addr().unwrap().to_string();
     let output = run(&["serve", "--listen", &address, "--ledger", "memory:"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8(output.stderr).unwrap().contains(&address));
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    assert!(complaint.contains(&address) && complaint.contains("--listen"), "{complaint}");
 }

@@ -2,10 +2,10 @@
 
 use std::{
     convert::Infallible,
-    path::Path,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use http_body_util::{BodyExt, Full};
@@ -16,10 +16,11 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
-use stockhold_server::serve::{Service, Tls};
+use stockhold_server::serve::Tls;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
+    time::timeout,
 };
 use tokio_rustls::{
     TlsConnector,
@@ -31,7 +32,10 @@ use tokio_rustls::{
     },
 };
 
-use crate::support::{Server, mugs, request, rest};
+use crate::{
+    certificate::Certificate,
+    support::{Server, mugs, request, rest, set},
+};
 
 type Client = SendRequest<Full<Bytes>>;
 
@@ -145,17 +149,51 @@ async fn what_was_begun_over_http_2_is_answered_when_the_server_ends() {
     engine.close().await.unwrap();
 }
 
-fn file(name: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/tls").join(name)
+async fn impatient() -> Server {
+    const SECONDS: &str = "head_timeout = \"1s\"\nbody_timeout = \"1s\"\nwrite_timeout = \"1s\"";
+    Server::start_on("127.0.0.1:0", |service| service.settings(set(SECONDS))).await
 }
 
-fn with_tls(service: Service) -> Service {
-    service.tls(Tls::read(&file("certificate.pem"), &file("key.pem")).unwrap())
+/// The client answers pings by itself.
+#[tokio::test]
+async fn a_connection_of_http_2_that_asks_nothing_is_ended() {
+    let server = impatient().await;
+    let stream = TokioIo::new(TcpStream::connect(&server.address).await.unwrap());
+    let handshake = http2::handshake::<_, _, Full<Bytes>>(TokioExecutor::new(), stream);
+    let (_client, connection) = handshake.await.unwrap();
+    timeout(LONG, connection).await.expect("an end").unwrap();
 }
 
-async fn connect_tls(server: &Server, speaks: &[&[u8]]) -> TlsStream<TcpStream> {
+#[tokio::test]
+async fn whoever_leaves_no_room_for_an_answer_of_http_2_is_cut_off() {
+    let server = impatient().await;
+    let stream = TokioIo::new(TcpStream::connect(&server.address).await.unwrap());
+    let mut client = http2::Builder::new(TokioExecutor::new());
+    client.initial_stream_window_size(0);
+    let (mut client, connection) = client.handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get(format!("http://{}/livez", server.address));
+    let response = client.send_request(request.body(Full::<Bytes>::default()).unwrap());
+    let answer = response.await.unwrap().into_body().collect();
+    assert!(timeout(LONG, answer).await.expect("an end").is_err());
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// Whom it serves knows it by the certificate.
+async fn with_tls() -> (Server, Certificate) {
+    let certificate = Certificate::new();
+    let tls = Tls::read(&certificate.chain(), &certificate.key()).unwrap();
+    (Server::start_on("127.0.0.1:0", |service| service.tls(tls)).await, certificate)
+}
+
+async fn connect_tls(
+    server: &Server,
+    certificate: &Certificate,
+    speaks: &[&[u8]],
+) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(file("certificate.pem")).unwrap()).unwrap();
+    roots.add(CertificateDer::from_pem_file(certificate.chain()).unwrap()).unwrap();
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -169,23 +207,24 @@ async fn connect_tls(server: &Server, speaks: &[&[u8]]) -> TlsStream<TcpStream> 
 
 #[tokio::test]
 async fn under_tls_client_and_server_agree_on_what_to_speak() {
-    let server = Server::start_on("127.0.0.1:0", with_tls).await;
+    let (server, certificate) = with_tls().await;
     for speaks in [&[][..], &[&b"http/1.1"[..]]] {
-        let mut stream = connect_tls(&server, speaks).await;
+        let mut stream = connect_tls(&server, &certificate, speaks).await;
         let ready = request("localhost", "GET", "/readyz", &[("Connection", "close")], b"");
         stream.write_all(&ready).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
-    let mut client = http2_over(connect_tls(&server, &[b"h2", b"http/1.1"]).await).await;
+    let stream = connect_tls(&server, &certificate, &[b"h2", b"http/1.1"]).await;
+    let mut client = http2_over(stream).await;
     let (status, ready) = ask(&mut client, Method::GET, "https://localhost/readyz", "").await;
     assert_eq!((status, ready["status"].as_str()), (200, Some("ready")));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_handshake_that_does_not_come_is_not_waited_for() {
-    let server = Server::start_on("127.0.0.1:0", with_tls).await;
+    let (server, _certificate) = with_tls().await;
     assert!(server.connect().await.is_closed().await);
     let mut plain = server.connect().await;
     plain.send(&request("localhost", "GET", "/livez", &[], b"")).await;
@@ -194,10 +233,11 @@ async fn a_handshake_that_does_not_come_is_not_waited_for() {
 
 #[test]
 fn a_certificate_that_cannot_be_used_is_named() {
-    let (certificate, key) = (file("certificate.pem"), file("key.pem"));
+    let made = Certificate::new();
+    let (certificate, key, missing) = (made.chain(), made.key(), made.missing());
     for (certificate, key, named) in [
-        (&file("missing.pem"), &key, "the certificate in"),
-        (&certificate, &file("missing.pem"), "the key in"),
+        (&missing, &key, "the certificate in"),
+        (&certificate, &missing, "the key in"),
         (&certificate, &certificate, "the key in"),
         (&key, &key, "certificate"),
     ] {

@@ -7,7 +7,10 @@ use stockhold::{
     Engine,
     clock::{Clock, SystemClock},
 };
-use stockhold_server::serve::Service;
+use stockhold_server::{
+    serve::Service,
+    settings::{self, Layers},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -31,7 +34,7 @@ impl Server {
     }
 
     /// A server at an address, set up in some way. It is always reached over loopback.
-    pub(crate) async fn start_on(address: &str, set_up: fn(Service) -> Service) -> Self {
+    pub(crate) async fn start_on(address: &str, set_up: impl FnOnce(Service) -> Service) -> Self {
         Self::start_with(Engine::in_memory().unwrap(), address, set_up).await
     }
 
@@ -39,7 +42,7 @@ impl Server {
     pub(crate) async fn start_with(
         engine: Engine,
         address: &str,
-        set_up: fn(Service) -> Service,
+        set_up: impl FnOnce(Service) -> Service,
     ) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = format!("127.0.0.1:{}", listener.local_addr().unwrap().port());
@@ -127,6 +130,11 @@ pub(crate) const JSON: (&str, &str) = ("Content-Type", "application/json");
 /// The body of a place of mugs.
 pub(crate) fn mugs(units: i64) -> String {
     format!(r#"{{"owner":"ann","lines":[{{"sku":"MUG","quantity":{units}}}]}}"#)
+}
+
+/// Server settings, as a file would set them.
+pub(crate) fn set(lines: &str) -> settings::Server {
+    Layers::default().file("test.toml", format!("[server]\n{lines}")).read().unwrap().server
 }
 
 /// A request as bytes.

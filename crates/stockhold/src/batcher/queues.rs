@@ -56,11 +56,16 @@ impl Reply {
 }
 
 /// Commands on their way, and who waits for each.
+#[derive(Debug)]
 pub(super) struct Piece {
     pub(super) commands: Vec<Command>,
     pub(super) replies: Vec<Reply>,
     /// How long the oldest of them had waited when it was taken.
     pub(super) waited: Duration,
+    /// When their callers stop waiting, on the boot clock.
+    pub(super) until: Duration,
+    /// They wait for rows that somebody else has locked.
+    pub(super) is_stuck: bool,
 }
 
 impl Sort {
@@ -108,7 +113,13 @@ impl Queues {
     /// Takes the next batch: of each sort its share, then of each what still fits.
     pub(super) fn take(&mut self, settings: &Settings, now: Duration) -> Option<Piece> {
         let beat = std::mem::take(&mut self.beat);
-        let mut piece = Piece { commands: Vec::new(), replies: Vec::new(), waited: Duration::ZERO };
+        let mut piece = Piece {
+            commands: Vec::new(),
+            replies: Vec::new(),
+            waited: Duration::ZERO,
+            until: Duration::ZERO,
+            is_stuck: false,
+        };
         let mut room = Room { commands: settings.batch_commands, bytes: settings.batch_bytes };
         let share = settings.batch_commands / 3;
         for most in [share, usize::MAX] {
@@ -116,6 +127,8 @@ impl Queues {
                 piece.take_from(queue, most, &mut room, now);
             }
         }
+        let deadline = now.saturating_add(settings.command_deadline);
+        piece.until = deadline.saturating_sub(piece.waited);
         (beat || !piece.commands.is_empty()).then_some(piece)
     }
 
@@ -175,13 +188,30 @@ impl Piece {
     pub(super) fn halves(mut self, commands: &[Command]) -> (Self, Self) {
         let half = commands.len() / 2;
         let rest_replies = self.replies.split_off(half.min(self.replies.len()));
+        let first_replies = std::mem::take(&mut self.replies);
         let (first, rest) = commands.split_at(half);
-        let piece = |some: &[Command], replies| Self {
-            commands: some.to_vec(),
-            replies,
-            waited: self.waited,
-        };
-        (piece(first, self.replies), piece(rest, rest_replies))
+        let piece =
+            |some: &[Command], replies| Self { commands: some.to_vec(), replies, ..self.empty() };
+        (piece(first, first_replies), piece(rest, rest_replies))
+    }
+
+    /// Deals the commands of a batch into those at `places`, which rise, and the others.
+    pub(super) fn parted(mut self, commands: &[Command], places: &[usize]) -> (Self, Self) {
+        let (mut stuck, mut rest) = (self.empty(), self.empty());
+        let mut replies = self.replies.drain(..);
+        for (place, command) in commands.iter().enumerate() {
+            let is_stuck = places.binary_search(&place).is_ok();
+            let piece = if is_stuck { &mut stuck } else { &mut rest };
+            piece.commands.push(command.clone());
+            piece.replies.extend(replies.next());
+        }
+        drop(replies);
+        (stuck, rest)
+    }
+
+    const fn empty(&self) -> Self {
+        let (waited, until, is_stuck) = (self.waited, self.until, self.is_stuck);
+        Self { commands: Vec::new(), replies: Vec::new(), waited, until, is_stuck }
     }
 
     pub(super) fn fail(&mut self, failure: &Failure) {

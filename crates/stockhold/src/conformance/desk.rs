@@ -49,7 +49,7 @@ impl<'a> Desk<'a> {
     pub fn batch(&self, commands: impl IntoIterator<Item = Command>) -> Arc<Batch> {
         let number = u128::from(self.batches.fetch_add(1, Ordering::Relaxed));
         let id = BatchId((number | 0xba7c << 100).to_be_bytes());
-        Arc::new(Batch { id, commands: commands.into_iter().collect() })
+        Arc::new(Batch { id, commands: commands.into_iter().collect(), waits: false })
     }
 
     /// Applies commands as one batch, which succeeds.

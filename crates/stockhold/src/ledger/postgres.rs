@@ -46,10 +46,12 @@ mod load;
 mod retire;
 mod rows;
 mod schema;
+mod stuck;
 mod tls;
 mod url;
 mod views;
 mod wanted;
+mod watch;
 mod write;
 
 /// Begins a batch. An instance that is paused in the middle of one must not hold a hot row for long.
@@ -106,7 +108,7 @@ impl PostgresLedger {
     /// # Errors
     /// `Invalid` if the URL or the limits are wrong, or if the server can lose what it has answered
     /// (but for [`PostgresOptions::allow_unsafe`]); `Incompatible` if the schema is of a newer
-    /// version; `Unavailable` if the server does not answer, or refuses.
+    /// version; `Unavailable` if the server does not answer, or refuses, or if the shop has moved.
     pub async fn connect(url: &str, options: PostgresOptions) -> Result<Self, Failure> {
         Self::connect_to(&url.parse()?, options).await
     }
@@ -122,11 +124,10 @@ impl PostgresLedger {
         let mut connection = link.connection().await?;
         refuse_to_be_unsafe(&mut connection, &options).await?;
         migrate(&mut connection).await?;
+        refuse_to_be_sealed(&mut connection).await.map_err(Trouble::into_failure)?;
         let time = time(&mut connection, &options).await.map_err(Trouble::into_failure)?;
         drop(connection);
-        let instance = instance();
-        let desk = Desk { link, limits: options.limits, time, instance };
-        Ok(Self { desk: Arc::new(desk) })
+        Ok(Self { desk: Arc::new(desk(link, options.limits, time)) })
     }
 
     /// Recomputes the invariants of a database, and changes nothing: also beside servers that have it
@@ -141,8 +142,7 @@ impl PostgresLedger {
         let found = connection.trip(async |client| schema::version(client).await).await;
         drop(connection);
         check_version(found.map_err(Trouble::into_failure)?)?;
-        let (limits, instance) = (Limits::default(), instance());
-        let desk = Desk { link, limits, time: Time::Server, instance };
+        let desk = desk(link, Limits::default(), Time::Server);
         audit::verify(&desk).await.map_err(Trouble::into_failure)
     }
 
@@ -152,6 +152,17 @@ impl PostgresLedger {
         }
         Ok(())
     }
+}
+
+fn desk(link: Link, limits: Limits, time: Time) -> Desk {
+    let (stuck, watch) = Default::default();
+    Desk { link, limits, time, instance: instance(), stuck, watch }
+}
+
+/// A shop that moves is not served from here any more, or not yet.
+async fn refuse_to_be_sealed(connection: &mut Connection<'_>) -> Result<(), Trouble> {
+    let row = connection.trip(async |client| life::read(client).await).await?;
+    life::Life::of(&row, &Time::Server)?.check_open()
 }
 
 /// What is only a risk is told in the log.
@@ -293,6 +304,10 @@ impl Ledger for PostgresLedger {
     async fn verify(&self) -> Result<Report, Failure> {
         self.check_open()?;
         audit::verify(&self.desk).await.map_err(Trouble::into_failure)
+    }
+
+    fn is_shared(&self) -> bool {
+        true
     }
 
     async fn close(&self) -> Result<(), Failure> {

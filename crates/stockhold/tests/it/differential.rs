@@ -143,7 +143,8 @@ struct Pair {
 impl Pair {
     async fn apply(&mut self, commands: Vec<Command>) {
         self.batches += 1;
-        let batch = Arc::new(Batch { id: BatchId(self.batches.to_be_bytes()), commands });
+        let batch =
+            Arc::new(Batch { id: BatchId(self.batches.to_be_bytes()), commands, waits: false });
         let [model, real] = [&self.model, &self.real].map(|ledger| ledger.apply(batch.clone()));
         let (model, real) = (model.await.expect("applied"), real.await.expect("applied"));
         for (command, answers) in batch.commands.iter().zip(model.answers.iter().zip(&real.answers))
@@ -243,7 +244,7 @@ async fn collect(history: &History, reached: &mut BTreeSet<&'static str>) {
     let ledger = MemoryLedger::new(Limits::default(), Arc::new(clock.clone()));
     let mut teller = Teller::default();
     let apply = async |commands| {
-        let batch = Arc::new(Batch { id: BatchId([1; 16]), commands });
+        let batch = Arc::new(Batch { id: BatchId([1; 16]), commands, waits: false });
         ledger.apply(batch).await.expect("applied")
     };
     apply(teller.stock_up()).await;

@@ -129,7 +129,7 @@ impl Shop {
             self.clock.advance(step);
             let number = u128::from(self.beats.fetch_add(1, Ordering::Relaxed));
             let id = BatchId((number | 0xbea7 << 100).to_be_bytes());
-            let beat = Arc::new(Batch { id, commands: Vec::new() });
+            let beat = Arc::new(Batch { id, commands: Vec::new(), waits: false });
             self.ledger.inner().apply(beat).await.expect("the ledger lives");
             time = time.saturating_sub(step);
         }

@@ -1,22 +1,12 @@
 //! A ledger that counts what goes into it, so that the bare loop can write batches of that size.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use async_trait::async_trait;
-use stockhold::{
-    Failure, HoldId, HoldView, ItemKey, Movement, StockView,
-    ledger::{
-        Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page, Retired,
-        StockQuery, sqlite::SqliteLedger,
-    },
-    verify::Report,
-};
+use stockhold::ledger::{Applied, ApplyError, Batch, Layer, Ledger, sqlite::SqliteLedger};
 
 /// What went into a ledger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,56 +78,15 @@ impl Counting {
 }
 
 #[async_trait]
-impl Ledger for Counting {
+impl Layer for Counting {
+    fn inner(&self) -> &dyn Ledger {
+        &self.inner
+    }
+
     async fn apply(&self, batch: Arc<Batch>) -> Result<Applied, ApplyError> {
         let applied = self.inner.apply(Arc::clone(&batch)).await?;
         self.note(&batch);
         Ok(applied)
-    }
-
-    async fn landed(&self, id: BatchId) -> Result<bool, Failure> {
-        self.inner.landed(id).await
-    }
-
-    async fn hold(&self, id: HoldId) -> Result<Option<HoldView>, Failure> {
-        self.inner.hold(id).await
-    }
-
-    async fn stock(&self, key: &ItemKey) -> Result<Option<StockView>, Failure> {
-        self.inner.stock(key).await
-    }
-
-    async fn holds(&self, query: HoldQuery) -> Result<Page<HoldView, HoldId>, Failure> {
-        self.inner.holds(query).await
-    }
-
-    async fn items(&self, query: StockQuery) -> Result<Page<StockView, ItemKey>, Failure> {
-        self.inner.items(query).await
-    }
-
-    async fn movements(&self, query: MovementQuery) -> Result<Page<Movement, i64>, Failure> {
-        self.inner.movements(query).await
-    }
-
-    async fn due(&self, limit: usize) -> Result<Due, Failure> {
-        self.inner.due(limit).await
-    }
-
-    async fn retire(
-        &self,
-        age: Duration,
-        after: Option<HoldId>,
-        limit: usize,
-    ) -> Result<Retired, Failure> {
-        self.inner.retire(age, after, limit).await
-    }
-
-    async fn verify(&self) -> Result<Report, Failure> {
-        self.inner.verify().await
-    }
-
-    async fn close(&self) -> Result<(), Failure> {
-        self.inner.close().await
     }
 }
 

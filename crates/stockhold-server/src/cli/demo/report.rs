@@ -1,15 +1,15 @@
 //! What the sale proves: the shoppers' word, the ledger's word and the verifier's, side by side.
 
-use std::{fmt::Write, time::Duration};
+mod row;
+mod text;
 
-use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
+use std::time::Duration;
+
 use serde::Serialize;
 
-use super::{
-    plan::{HOT, OTHERS, Plan},
-    sale::{Outcome, Stock},
-    tally::Troubles,
-};
+use self::row::{Row, rows};
+pub(super) use self::text::grouped;
+use super::{plan::Plan, sale::Outcome, tally::Troubles};
 use crate::cli::Exit;
 
 /// All that is to be said, as `--json` prints it.
@@ -83,60 +83,6 @@ pub(super) struct Verified {
     pub(super) warnings: Vec<String>,
 }
 
-/// One item, in units.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Row {
-    pub(super) sku: String,
-    /// On hand when the doors opened.
-    pub(super) units: i64,
-    /// In orders that the shoppers saw acknowledged.
-    pub(super) confirmed: i64,
-    /// In confirms that nobody answered.
-    pub(super) unknown: i64,
-    /// What the ledger says.
-    #[serde(flatten)]
-    pub(super) ledger: Stock,
-}
-
-impl Row {
-    /// Units that were sold and never existed, whoever says so.
-    fn oversold(&self) -> i64 {
-        (self.confirmed.max(self.ledger.allocated) - self.units).max(0)
-    }
-
-    /// Whether the ledger has every acknowledged order, and no other.
-    fn agrees(&self) -> bool {
-        (self.confirmed..=self.confirmed + self.unknown).contains(&self.ledger.allocated)
-    }
-
-    /// Whether every unit is sold or for sale again.
-    fn is_complete(&self) -> bool {
-        let Stock { on_hand, held, allocated, available } = self.ledger;
-        held == 0 && on_hand == self.units && allocated + available == self.units
-    }
-
-    fn cells(&self, oversold: i64) -> Vec<String> {
-        let Stock { allocated, available, held, .. } = self.ledger;
-        let numbers = [self.units, self.confirmed, allocated, available, held, oversold];
-        std::iter::once(self.sku.clone()).chain(numbers.map(grouped)).collect()
-    }
-
-    fn plus(mut self, other: &Self) -> Self {
-        self.units += other.units;
-        self.confirmed += other.confirmed;
-        self.unknown += other.unknown;
-        self.ledger.on_hand += other.ledger.on_hand;
-        self.ledger.held += other.ledger.held;
-        self.ledger.allocated += other.ledger.allocated;
-        self.ledger.available += other.ledger.available;
-        self
-    }
-
-    fn sum(name: String, rows: &[Self]) -> Self {
-        rows.iter().fold(Self { sku: name, ..Self::default() }, Self::plus)
-    }
-}
-
 impl Report {
     pub(super) fn new(plan: &Plan, ledger: String, connections: usize, outcome: &Outcome) -> Self {
         let Outcome { tally, open_for, .. } = outcome;
@@ -174,107 +120,7 @@ impl Report {
             Exit::Ok
         }
     }
-
-    /// For people.
-    pub(super) fn text(&self) -> String {
-        let mut text = format!("{}\n\n{}\n\n", self.summary(), self.shelves());
-        // Writing to a String cannot fail.
-        for Check { claim, holds, found } in &self.checks {
-            let _ = writeln!(text, "  {} {claim}: {found}", if *holds { "ok  " } else { "FAIL" });
-        }
-        for line in self.verify.violations.iter().chain(&self.verify.warnings) {
-            let _ = writeln!(text, "       {line}");
-        }
-        if let Some(first) = &self.errors.first {
-            let _ = writeln!(text, "  the first error: {first}");
-        }
-        let _ = write!(text, "\n{}", self.conclusion());
-        text
-    }
-
-    fn summary(&self) -> Table {
-        let Counts { attempts, held, refused, confirmed, released, expired, .. } = self.counts;
-        let Latency { p50, p99, .. } = self.place_ms;
-        let Self { counts, errors, .. } = self;
-        let count = |count: u64| grouped(count);
-        let mut table = aligned(["what the shoppers saw", "", ""], &[1]);
-        table.add_rows([
-            ["attempts", &count(attempts), "places that were answered; the refused may come back"],
-            ["held", &count(held), "all units of a basket, or none"],
-            ["refused", &count(refused), "not enough left at that moment"],
-            ["confirmed", &count(confirmed), "acknowledged orders"],
-            ["released", &count(released), "given back, and sold again"],
-            ["expired", &count(expired), &self.expired_words()],
-            ["went without", &count(counts.went_without), "shoppers for whom nothing was left"],
-            ["errors", &count(errors.total()), &trouble_words(errors, counts.gave_up)],
-            ["oversold", &grouped(counts.oversold_units), "units sold that never existed"],
-            [
-                "place p50 / p99",
-                &format!("{p50:.1} / {p99:.1}"),
-                "ms, from request to durable answer",
-            ],
-            ["requests/s", &grouped(whole(self.requests_per_second)), &self.pace()],
-        ]);
-        table
-    }
-
-    fn expired_words(&self) -> String {
-        match self.counts.too_late {
-            0 => "left to die; their units went back to sale".to_owned(),
-            late => format!("units back to sale; {} came too late to pay", grouped(late)),
-        }
-    }
-
-    fn pace(&self) -> String {
-        let Self { requests, seconds, connections, .. } = self;
-        format!("{} in {seconds:.1} s over {connections} connections", grouped(*requests))
-    }
-
-    /// The hot item, the others together, and each item that fails a check.
-    fn shelves(&self) -> Table {
-        let header =
-            ["units of", "to sell", "shoppers got", "ledger sold", "available", "held", "oversold"];
-        let mut table = aligned(header, &[1, 2, 3, 4, 5, 6]);
-        let (hot, others) = self.items.split_at(1.min(self.items.len()));
-        let sum = Row::sum(format!("{OTHERS} other SKUs"), others);
-        let oversold = others.iter().map(Row::oversold).sum();
-        let fails = |row: &&Row| row.oversold() > 0 || !row.agrees() || !row.is_complete();
-        for row in hot {
-            table.add_row(row.cells(row.oversold()));
-        }
-        table.add_row(sum.cells(oversold));
-        for row in others.iter().filter(fails) {
-            table.add_row(row.cells(row.oversold()));
-        }
-        table
-    }
-
-    fn conclusion(&self) -> String {
-        let Self { shoppers, units, counts: Counts { confirmed, held, .. }, .. } = self;
-        let (shoppers, units) = (grouped(*shoppers), grouped(*units));
-        if !self.ok {
-            return "NOT proved: the lines with FAIL say what is wrong. This is a bug in stockhold; \
-                    please report it with the seed.\n"
-                .to_owned();
-        }
-        if *held == 0 {
-            return "Nothing was proved: nobody got a hold.\n".to_owned();
-        }
-        format!(
-            "Proved: {shoppers} shoppers fought over {units} units of {HOT}, and no unit of any SKU was sold \
-             twice.\nAll {} acknowledged orders are in the ledger, and every unit that was not \
-             paid for is for sale again.\n\n{NEXT}",
-            grouped(*confirmed)
-        )
-    }
 }
-
-const NEXT: &str = "\
-Next, your own:
-  stockhold serve
-  curl --json '{\"on_hand\":10}' -X PUT http://127.0.0.1:7300/v1/stock/MUG
-  curl --json '{\"owner\":\"cart_981\",\"lines\":[{\"sku\":\"MUG\",\"quantity\":1}]}' http://127.0.0.1:7300/v1/holds
-";
 
 impl Counts {
     fn of(outcome: &Outcome, oversold_units: i64) -> Self {
@@ -318,20 +164,6 @@ impl Verified {
     }
 }
 
-fn rows(plan: &Plan, outcome: &Outcome) -> Vec<Row> {
-    let Outcome { tally, stock, .. } = outcome;
-    let sold = tally.units_sold.iter().zip(&tally.units_unknown);
-    let seen = plan.items().into_iter().zip(sold).zip(stock);
-    seen.map(|((item, (confirmed, unknown)), ledger)| Row {
-        sku: item.sku,
-        units: item.units,
-        confirmed: *confirmed,
-        unknown: *unknown,
-        ledger: *ledger,
-    })
-    .collect()
-}
-
 fn checks(items: &[Row], verify: &Verified) -> Vec<Check> {
     let Verified { clean, holds, movements, violations, .. } = verify;
     let count = |which: fn(&Row) -> bool| items.iter().filter(|row| which(row)).count();
@@ -357,59 +189,9 @@ fn checks(items: &[Row], verify: &Verified) -> Vec<Check> {
     ]
 }
 
-fn trouble_words(errors: &Troubles, gave_up: u64) -> String {
-    let kinds = [
-        (errors.overloaded, "overloaded (429)"),
-        (errors.unavailable, "unavailable (503)"),
-        (errors.server_error, "other 5xx"),
-        (errors.timed_out, "timed out"),
-        (errors.disconnected, "disconnected"),
-        (errors.unexpected, "unexpected"),
-        (gave_up, "shoppers gave up"),
-    ];
-    let met = kinds.iter().filter(|(count, _)| *count > 0);
-    let words: Vec<String> =
-        met.map(|(count, kind)| format!("{} {kind}", grouped(*count))).collect();
-    if words.is_empty() {
-        "requests that failed; they are sent again".to_owned()
-    } else {
-        words.join(", ")
-    }
-}
-
-fn aligned<const N: usize>(header: [&str; N], numbers: &[usize]) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_header(header);
-    for number in numbers {
-        if let Some(column) = table.column_mut(*number) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-}
-
 fn per_second(requests: u64, duration: Duration) -> f64 {
     let requests = f64::from(u32::try_from(requests).unwrap_or(u32::MAX));
     (requests / duration.as_secs_f64().max(0.001)).round()
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "a rate of requests is far below 2^53")]
-const fn whole(number: f64) -> i64 {
-    number as i64
-}
-
-/// A number with a comma before every third digit.
-pub(super) fn grouped(number: impl Into<i128>) -> String {
-    let number = number.into();
-    let digits = number.unsigned_abs().to_string();
-    let mut text = if number < 0 { "-".to_owned() } else { String::new() };
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]
@@ -419,6 +201,7 @@ mod tests {
     use super::*;
     use crate::cli::demo::{
         plan::Want,
+        sale::Stock,
         tally::{Event, Tally},
     };
 

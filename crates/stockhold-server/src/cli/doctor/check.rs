@@ -11,7 +11,7 @@ use stockhold::{
 };
 
 use super::super::{
-    LedgerUrl,
+    Fault, LedgerUrl,
     disk::{self, Block, SyncTime},
     path::Path as UrlPath,
     remote::{Ask, Remote},
@@ -108,9 +108,11 @@ pub(super) fn ledger(path: &Path) -> Check {
         Err(failure) => {
             let next = match failure.kind {
                 FailureKind::Incompatible => "name another file; this one was not touched",
-                _ => "see that this user may read the file, its -wal and -shm, and the folder",
+                _ => {
+                    "let this user write to the file, its -wal and -shm, and the folder: readers do too"
+                }
             };
-            Check::bad(NAME, failure.to_string(), next)
+            Check::bad(NAME, Fault::from(failure).to_string(), next)
         }
     }
 }

@@ -93,12 +93,13 @@ impl Import {
         let body = source.read(bar.clone())?;
         let answer =
             Stream::open(&target, path.as_str(), Some(kind), body, patience, Arc::new(SystemClock));
-        let answer = answer.await.map_err(|error| broke_off(&url, &error))?;
+        let broken = |error| self.broke_off(&url, &error);
+        let answer = answer.await.map_err(broken)?;
         if !answer.is_success() {
-            let reply = answer.reply().await.map_err(|error| broke_off(&url, &error))?;
+            let reply = answer.reply().await.map_err(broken)?;
             return Err(refusal::fault(&reply, None));
         }
-        Results { json, bar, summary: None }.read(answer, &url).await
+        Results { json, bar, summary: None }.read(answer, broken).await
     }
 
     fn path(&self) -> Path {
@@ -112,17 +113,26 @@ impl Import {
     fn content_type(&self) -> &'static str {
         self.format.unwrap_or_else(|| format_of(&self.file)).media_type()
     }
-}
 
-fn broke_off(url: &Url, error: &CallError) -> Fault {
-    let fault = unanswered(url, error, None);
-    if !error.may_have_been_done() {
-        return fault;
+    fn broke_off(&self, url: &Url, error: &CallError) -> Fault {
+        let fault = match error {
+            CallError::Lost(lost) if lost.is_user() => self.unreadable(lost),
+            _ => unanswered(url, error, None),
+        };
+        if !error.may_have_been_done() {
+            return fault;
+        }
+        Fault::error(format!(
+            "{fault}\n  some rows may have been taken; run the same import again, and these are \
+             left as they are"
+        ))
     }
-    Fault::error(format!(
-        "{fault}\n  some rows may have been taken; run the same import again, and these are left as \
-         they are"
-    ))
+
+    /// The one thing that ends a request from this side is a file that cannot be read to its end.
+    fn unreadable(&self, lost: &dyn std::error::Error) -> Fault {
+        let why = lost.source().map_or_else(|| lost.to_string(), ToString::to_string);
+        Fault::error(format!("{} cannot be read: {why}", self.file.display()))
+    }
 }
 
 /// Where the rows come from.
@@ -234,9 +244,13 @@ struct Results<'a> {
 }
 
 impl Results<'_> {
-    async fn read(mut self, mut answer: Stream, url: &Url) -> Result<Summary, Fault> {
+    async fn read(
+        mut self,
+        mut answer: Stream,
+        broken: impl Fn(CallError) -> Fault,
+    ) -> Result<Summary, Fault> {
         let mut rest = Vec::new();
-        while let Some(piece) = answer.next().await.map_err(|error| broke_off(url, &error))? {
+        while let Some(piece) = answer.next().await.map_err(&broken)? {
             rest.extend_from_slice(&piece);
             let complete = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
             for line in rest[..complete].split(|byte| *byte == b'\n') {

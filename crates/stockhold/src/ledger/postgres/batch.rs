@@ -1,11 +1,6 @@
 //! One batch: look up, lock and load, apply, write, commit.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
-
-use stockhold_core::{Command, HoldId, ItemKey, Limits, Outcome, Rejection, Timestamp};
+use stockhold_core::{Limits, Outcome, Rejection, Timestamp};
 
 use super::{
     failure::{self, Trouble},
@@ -13,8 +8,9 @@ use super::{
     life::{self, Life, Time},
     link::{Connection, Link},
     load::{self, Loaded},
-    rows::ItemNumber,
+    stuck::Stuck,
     wanted::Wanted,
+    watch::Watch,
     write,
 };
 use crate::{
@@ -36,6 +32,8 @@ pub(super) struct Desk {
     pub(super) time: Time,
     /// A number that marks the holds that were placed here.
     pub(super) instance: i32,
+    pub(super) stuck: Stuck,
+    pub(super) watch: Watch,
 }
 
 /// What became of one attempt.
@@ -44,6 +42,10 @@ enum Attempt {
     Ready { applied: Applied, is_written: bool },
     /// Not written: it wants more rows than it had.
     WantsMore,
+    /// Not written: the ledger was away, and that has to be noted first.
+    WasAway,
+    /// Nothing was begun: these commands name rows that are locked by somebody else.
+    Stuck(Vec<usize>),
 }
 
 impl Desk {
@@ -61,6 +63,15 @@ impl Desk {
                     return Ok(applied);
                 }
                 Ok(Attempt::WantsMore) => roll_back(&mut connection).await,
+                Ok(Attempt::WasAway) => {
+                    roll_back(&mut connection).await;
+                    if let Err(trouble) = life::note_outage(&mut connection, &self.time).await {
+                        return self.give_up(&mut connection, trouble, &wanted, batch).await;
+                    }
+                }
+                Ok(Attempt::Stuck(commands)) => {
+                    return Err(ApplyError::Stuck { commands, failure: failure::locked() });
+                }
                 Err(Trouble::Raced(failure)) => {
                     roll_back(&mut connection).await;
                     raced = Some(failure);
@@ -85,15 +96,17 @@ impl Desk {
         tried: usize,
     ) -> Result<Attempt, Trouble> {
         load::look_up(connection, wanted).await?;
+        let stuck = self.stuck.locked().named_by(&batch.commands, wanted);
+        if !(stuck.is_empty() || batch.waits) {
+            return Ok(Attempt::Stuck(stuck));
+        }
         let (mut hand, life) =
             match load::behind_locks(connection, wanted, &self.limits, &self.time).await? {
                 Loaded::Hand(hand, life) => (*hand, life),
-                Loaded::WasAway => {
-                    roll_back(connection).await;
-                    life::note_outage(connection, &self.time).await?;
-                    return Ok(Attempt::WantsMore);
-                }
+                Loaded::WasAway => return Ok(Attempt::WasAway),
             };
+        self.watch.note(life.server_now);
+        self.stuck.forget(hand.names.keys());
         if !hand.missing.is_empty() {
             wanted.items.append(&mut hand.missing);
             return Ok(Attempt::WantsMore);
@@ -173,9 +186,9 @@ impl Desk {
     ) -> Result<Applied, ApplyError> {
         match load::locked_elsewhere(connection, wanted).await {
             Ok(locked) => {
-                let commands = batch.commands.iter().enumerate();
-                let stuck = commands.filter(|(_, command)| locked.names(command));
-                Err(ApplyError::Stuck { commands: stuck.map(|(n, _)| n).collect(), failure })
+                self.stuck.note(&locked);
+                let commands = locked.named_by(&batch.commands, wanted);
+                Err(ApplyError::Stuck { commands, failure })
             }
             Err(trouble) => Err(ApplyError::Unavailable(trouble.into_failure())),
         }
@@ -199,23 +212,5 @@ fn is_short(answer: &Result<Outcome, Rejection>) -> bool {
 async fn roll_back(connection: &mut Connection<'_>) {
     if connection.trip(async |client| client.batch_execute("ROLLBACK").await).await.is_err() {
         connection.discard();
-    }
-}
-
-/// The stock rows of a batch that are locked by somebody else.
-#[derive(Debug, Default)]
-pub(super) struct LockedElsewhere {
-    pub(super) items: BTreeSet<ItemNumber>,
-    pub(super) keys: BTreeSet<(ItemNumber, Arc<ItemKey>)>,
-    /// Items of holds that the batch names.
-    pub(super) of_holds: HashMap<HoldId, Vec<ItemNumber>>,
-}
-
-impl LockedElsewhere {
-    fn names(&self, command: &Command) -> bool {
-        let of_hold = command.action.hold().and_then(|id| self.of_holds.get(&id));
-        let is_locked = |key: &Arc<ItemKey>| self.keys.iter().any(|(_, locked)| locked == key);
-        command.action.items().any(is_locked)
-            || of_hold.is_some_and(|items| items.iter().any(|item| self.items.contains(item)))
     }
 }

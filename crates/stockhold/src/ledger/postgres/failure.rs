@@ -42,7 +42,7 @@ impl From<Error> for Trouble {
         match error.code() {
             Some(code) if is_race(code) => Self::Raced(away("another instance was first", error)),
             Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => {
-                Self::Locked(away("a stock row is locked by another program", error))
+                Self::Locked(away(LOCKED, error))
             }
             Some(code) if is_about_rows(code) => {
                 let message = "the ledger refused what was to be written";
@@ -53,6 +53,8 @@ impl From<Error> for Trouble {
         }
     }
 }
+
+const LOCKED: &str = "a stock row is locked by another program";
 
 fn away(message: &str, error: Error) -> Failure {
     Failure::new(FailureKind::Unavailable, message).caused_by(error)
@@ -89,6 +91,11 @@ fn hint(code: &SqlState) -> &'static str {
         "42501" => "the role lacks a right: see stockhold doctor",
         _ => "Postgres cannot do it",
     }
+}
+
+/// A row that was locked by another program a moment ago, and has not been had since.
+pub(super) fn locked() -> Failure {
+    Failure::new(FailureKind::Unavailable, LOCKED)
 }
 
 /// A commit that did not wait for the standby that it should have waited for.

@@ -7,7 +7,6 @@ use tokio_postgres::{Client, Error, Row, types::Type};
 use uuid::Uuid;
 
 use super::{
-    batch::LockedElsewhere,
     failure::Trouble,
     hand::Hand,
     life::{self, Life, Time},
@@ -16,6 +15,7 @@ use super::{
         self, HOLD_COLUMNS, ItemNumber, KEY_COLUMNS, MOVEMENT_COLUMNS, STOCK_COLUMNS,
         TRANSITION_COLUMNS,
     },
+    stuck::Locked,
     wanted::Wanted,
 };
 
@@ -44,7 +44,9 @@ pub(super) async fn look_up(
     let found = connection.trip(async |client| items_of_holds(client, &ids).await).await?;
     for row in &found {
         // One that cannot be read here cannot be read later either, and is told then.
-        wanted.items.extend(rows::column::<Vec<ItemNumber>>(row, 1).unwrap_or_default());
+        let items = rows::column::<Vec<ItemNumber>>(row, 1).unwrap_or_default();
+        wanted.items.extend(items.iter().copied());
+        wanted.items_of_holds.insert(rows::hold_id(row, 0)?, items);
     }
     Ok(())
 }
@@ -323,35 +325,26 @@ impl Next {
     }
 }
 
-/// Which of the wanted stock rows nobody gets now. Asked in a transaction that ends at once.
+/// Which of the wanted stock rows nobody gets now. The locks that it takes end with the statement.
 pub(super) async fn locked_elsewhere(
     connection: &mut Connection<'_>,
     wanted: &Wanted,
-) -> Result<LockedElsewhere, Trouble> {
-    let (lock, ids) = (Lock::of(wanted), uuids(&wanted.holds));
-    let (all, free, holds) = connection
-        .trip(async |client| {
-            tokio::try_join!(biased;
-                lock.select(client, ""),
-                lock.select(client, "FOR NO KEY UPDATE SKIP LOCKED"),
-                items_of_holds(client, &ids),
-            )
-        })
-        .await?;
-    let mut locked = LockedElsewhere::default();
+) -> Result<Locked, Trouble> {
+    let lock = Lock::of(wanted);
+    let read = connection.trip(async |client| {
+        tokio::try_join!(biased;
+            lock.select(client, ""),
+            lock.select(client, "FOR NO KEY UPDATE SKIP LOCKED"),
+        )
+    });
+    let (all, free) = read.await?;
+    let mut locked = Locked::default();
     for row in &all {
         let (number, item) = rows::stock_item(row)?;
-        locked.items.insert(number);
-        locked.keys.insert((number, item.key));
+        locked.0.insert(number, item.key);
     }
     for row in &free {
-        let (number, _) = rows::stock_item(row)?;
-        locked.items.remove(&number);
-    }
-    let items = &locked.items;
-    locked.keys.retain(|(number, _)| items.contains(number));
-    for row in &holds {
-        locked.of_holds.insert(rows::hold_id(row, 0)?, rows::column(row, 1)?);
+        locked.0.remove(&rows::column(row, 0)?);
     }
     Ok(locked)
 }

@@ -17,6 +17,8 @@ pub(super) struct Wanted {
     /// Items by number: those of holds that are named, or were met.
     pub(super) items: BTreeSet<ItemNumber>,
     pub(super) holds: BTreeSet<HoldId>,
+    /// Of the holds that were looked up.
+    pub(super) items_of_holds: HashMap<HoldId, Vec<ItemNumber>>,
     pub(super) idempotency: Vec<KeyId>,
     /// Units that places ask for, by item.
     asked: HashMap<Arc<ItemKey>, Quantity>,

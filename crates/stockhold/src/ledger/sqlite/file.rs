@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
 use super::{
@@ -45,7 +45,10 @@ pub(super) fn take_lock(path: &Path) -> Result<File, Failure> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            let message = format!("another process has the ledger {} open", path.display());
+            let message = format!(
+                "another process has the ledger {} open: end it, or name another ledger",
+                path.display()
+            );
             Err(Failure::new(FailureKind::InUse, message))
         }
         Err(TryLockError::Error(e)) => Err(unavailable(e)),
@@ -87,7 +90,15 @@ fn check_is_ours(conn: &Connection, path: &Path, is_new: IsNew) -> Result<(), Fa
         Failure::new(FailureKind::Incompatible, message)
     };
     let id = conn.query_row("PRAGMA application_id", [], |row| row.get::<_, i32>(0));
-    let id = id.map_err(|e| incompatible("is not a stockhold ledger").caused_by(e))?;
+    let id = id.map_err(|e| match e.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => incompatible("is not a stockhold ledger").caused_by(e),
+        // Also a reader writes: into the file beside it that says what is read.
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
+            let message = format!("{} and its folder cannot be written to", path.display());
+            Failure::new(FailureKind::Unavailable, message).caused_by(e)
+        }
+        _ => failure::of(e, During::Open),
+    })?;
     if id != APPLICATION_ID {
         return Err(incompatible("is not a stockhold ledger"));
     }

@@ -1,0 +1,132 @@
+//! A ledger around another one.
+
+use std::{fmt::Debug, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use stockhold_core::{HoldId, HoldView, ItemKey, Movement, StockView, verify::Report};
+
+use super::{
+    Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page, Retired,
+    StockQuery,
+};
+use crate::Failure;
+
+/// What happens around another ledger. Whoever implements it is a [`Ledger`]; what it does not
+/// state itself, the inner one does.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use stockhold::{Limits, clock::SystemClock, ledger::memory::MemoryLedger};
+/// use stockhold::ledger::{Layer, Ledger};
+///
+/// #[derive(Debug)]
+/// struct Plain(MemoryLedger);
+///
+/// impl Layer for Plain {
+///     fn inner(&self) -> &dyn Ledger {
+///         &self.0
+///     }
+/// }
+/// # #[tokio::main] async fn main() -> Result<(), stockhold::Failure> {
+/// let ledger = Plain(MemoryLedger::new(Limits::default(), Arc::new(SystemClock)));
+/// assert!(ledger.verify().await?.is_clean());
+/// # Ok(()) }
+/// ```
+#[async_trait]
+pub trait Layer: Debug + Send + Sync + 'static {
+    /// The ledger inside.
+    fn inner(&self) -> &dyn Ledger;
+
+    /// Around [`Ledger::apply`].
+    ///
+    /// # Errors
+    /// As there.
+    async fn apply(&self, batch: Arc<Batch>) -> Result<Applied, ApplyError> {
+        self.inner().apply(batch).await
+    }
+
+    /// Around [`Ledger::landed`].
+    ///
+    /// # Errors
+    /// As there.
+    async fn landed(&self, id: BatchId) -> Result<bool, Failure> {
+        self.inner().landed(id).await
+    }
+
+    /// Around [`Ledger::due`].
+    ///
+    /// # Errors
+    /// As there.
+    async fn due(&self, limit: usize) -> Result<Due, Failure> {
+        self.inner().due(limit).await
+    }
+
+    /// Around [`Ledger::retire`].
+    ///
+    /// # Errors
+    /// As there.
+    async fn retire(
+        &self,
+        age: Duration,
+        after: Option<HoldId>,
+        limit: usize,
+    ) -> Result<Retired, Failure> {
+        self.inner().retire(age, after, limit).await
+    }
+}
+
+#[async_trait]
+impl<L: Layer> Ledger for L {
+    async fn apply(&self, batch: Arc<Batch>) -> Result<Applied, ApplyError> {
+        Layer::apply(self, batch).await
+    }
+
+    async fn landed(&self, id: BatchId) -> Result<bool, Failure> {
+        Layer::landed(self, id).await
+    }
+
+    async fn hold(&self, id: HoldId) -> Result<Option<HoldView>, Failure> {
+        self.inner().hold(id).await
+    }
+
+    async fn stock(&self, key: &ItemKey) -> Result<Option<StockView>, Failure> {
+        self.inner().stock(key).await
+    }
+
+    async fn holds(&self, query: HoldQuery) -> Result<Page<HoldView, HoldId>, Failure> {
+        self.inner().holds(query).await
+    }
+
+    async fn items(&self, query: StockQuery) -> Result<Page<StockView, ItemKey>, Failure> {
+        self.inner().items(query).await
+    }
+
+    async fn movements(&self, query: MovementQuery) -> Result<Page<Movement, i64>, Failure> {
+        self.inner().movements(query).await
+    }
+
+    async fn due(&self, limit: usize) -> Result<Due, Failure> {
+        Layer::due(self, limit).await
+    }
+
+    async fn retire(
+        &self,
+        age: Duration,
+        after: Option<HoldId>,
+        limit: usize,
+    ) -> Result<Retired, Failure> {
+        Layer::retire(self, age, after, limit).await
+    }
+
+    async fn verify(&self) -> Result<Report, Failure> {
+        self.inner().verify().await
+    }
+
+    fn is_shared(&self) -> bool {
+        self.inner().is_shared()
+    }
+
+    async fn close(&self) -> Result<(), Failure> {
+        self.inner().close().await
+    }
+}

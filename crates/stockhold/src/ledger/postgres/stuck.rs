@@ -1,0 +1,71 @@
+//! Stock rows that somebody else has locked for longer than anybody should. They are remembered, so
+//! that one batch waits for them in vain, and not every one after it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use stockhold_core::{Command, ItemKey};
+
+use super::{rows::ItemNumber, wanted::Wanted};
+use crate::clock::{Clock, SystemClock};
+
+/// For how long a row is taken to be locked after somebody has found it so.
+const REMEMBERED: Duration = Duration::from_millis(1_500);
+
+/// Rows that were found locked, and until when that counts.
+#[derive(Debug, Default)]
+pub(super) struct Stuck(Mutex<HashMap<ItemNumber, (Arc<ItemKey>, Duration)>>);
+
+/// Stock rows that are locked by somebody else.
+#[derive(Debug, Default)]
+pub(super) struct Locked(pub(super) HashMap<ItemNumber, Arc<ItemKey>>);
+
+impl Stuck {
+    pub(super) fn note(&self, locked: &Locked) {
+        let until = SystemClock.boot().saturating_add(REMEMBERED);
+        let notes = locked.0.iter().map(|(number, key)| (*number, (Arc::clone(key), until)));
+        self.rows().extend(notes);
+    }
+
+    /// Somebody has locked these rows, so they are free.
+    pub(super) fn forget<'a>(&self, numbers: impl Iterator<Item = &'a ItemNumber>) {
+        let mut rows = self.rows();
+        if !rows.is_empty() {
+            numbers.for_each(|number| drop(rows.remove(number)));
+        }
+    }
+
+    pub(super) fn locked(&self) -> Locked {
+        let mut rows = self.rows();
+        if rows.is_empty() {
+            return Locked::default();
+        }
+        let now = SystemClock.boot();
+        rows.retain(|_, (_, until)| *until > now);
+        Locked(rows.iter().map(|(number, (key, _))| (*number, Arc::clone(key))).collect())
+    }
+
+    fn rows(&self) -> MutexGuard<'_, HashMap<ItemNumber, (Arc<ItemKey>, Duration)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Locked {
+    /// The places of the commands that name one of the rows, by themselves or by their hold.
+    pub(super) fn named_by(&self, commands: &[Command], wanted: &Wanted) -> Vec<usize> {
+        if self.0.is_empty() {
+            return Vec::new();
+        }
+        let keys: std::collections::HashSet<&ItemKey> = self.0.values().map(|key| &**key).collect();
+        let is_named = |command: &Command| {
+            let of_hold = command.action.hold().and_then(|id| wanted.items_of_holds.get(&id));
+            command.action.items().any(|key| keys.contains(&**key))
+                || of_hold.is_some_and(|items| items.iter().any(|item| self.0.contains_key(item)))
+        };
+        let places = commands.iter().enumerate().filter(|(_, command)| is_named(command));
+        places.map(|(place, _)| place).collect()
+    }
+}
