@@ -13,6 +13,7 @@ mod hold;
 mod key;
 mod ledger_file;
 mod ledger_url;
+mod migrate_ledger;
 mod movements;
 mod openapi;
 mod pages;
@@ -85,6 +86,8 @@ enum Command {
     #[command(name = "hold")]
     Hold(hold::HoldCommand),
     Key(key::Key),
+    #[command(name = "migrate-ledger")]
+    MigrateLedger(migrate_ledger::MigrateLedger),
     Movements(movements::Movements),
     #[command(name = "openapi")]
     OpenApi(openapi::OpenApi),
@@ -110,6 +113,7 @@ impl Command {
             Self::Doctor(doctor) => doctor.run(remote),
             Self::Hold(hold) => hold.run(remote),
             Self::Key(key) => key.run(),
+            Self::MigrateLedger(migrate) => migrate.run(),
             Self::Movements(movements) => movements.run(remote),
             Self::OpenApi(openapi) => openapi.run(),
             Self::Serve(serve) => serve.run(log),

@@ -48,6 +48,8 @@ mod rows;
 mod schema;
 mod stuck;
 mod tls;
+#[cfg(feature = "sqlite")]
+pub(super) mod transfer;
 mod url;
 mod views;
 mod wanted;

@@ -138,10 +138,19 @@ impl Connection<'_> {
         &mut self,
         work: impl AsyncFnOnce(&Client) -> Result<T, Error>,
     ) -> Result<T, Trouble> {
+        self.trip_within(TRIP, work).await
+    }
+
+    /// The same with another bound, for what is no batch.
+    pub(super) async fn trip_within<T>(
+        &mut self,
+        bound: Duration,
+        work: impl AsyncFnOnce(&Client) -> Result<T, Error>,
+    ) -> Result<T, Trouble> {
         let Some(object) = self.object.as_ref() else {
             return Err(Trouble::Away(failure::silent()));
         };
-        match within(&SystemClock, TRIP, work(object)).await {
+        match within(&SystemClock, bound, work(object)).await {
             Some(Ok(value)) => Ok(value),
             Some(Err(error)) => Err(error.into()),
             None => {
