@@ -12,6 +12,8 @@ mod fault;
 mod hold;
 mod key;
 mod ledger_file;
+mod ledger_url;
+mod migrate_ledger;
 mod movements;
 mod openapi;
 mod pages;
@@ -27,26 +29,18 @@ mod verify;
 mod when;
 
 use std::{
-    fmt,
     io::{ErrorKind, Write},
-    path::PathBuf,
     process::ExitCode,
-    str::FromStr,
-    sync::Arc,
 };
 
 use clap::{CommandFactory, Parser, Subcommand};
-use stockhold::{
-    Failure,
-    ledger::{
-        Ledger,
-        memory::MemoryLedger,
-        sqlite::{SqliteLedger, SqliteOptions},
-    },
-};
 
-pub(crate) use self::fault::{Exit, Fault};
+pub use self::ledger_url::{LedgerUrl, LedgerUrlParser};
 use self::{fault::Doing, remote::Remote};
+pub(crate) use self::{
+    fault::{Exit, Fault},
+    ledger_url::{Opening, open_ledger},
+};
 use crate::{
     settings::LogFormat,
     telemetry::{self, Log},
@@ -92,6 +86,8 @@ enum Command {
     #[command(name = "hold")]
     Hold(hold::HoldCommand),
     Key(key::Key),
+    #[command(name = "migrate-ledger")]
+    MigrateLedger(migrate_ledger::MigrateLedger),
     Movements(movements::Movements),
     #[command(name = "openapi")]
     OpenApi(openapi::OpenApi),
@@ -117,6 +113,7 @@ impl Command {
             Self::Doctor(doctor) => doctor.run(remote),
             Self::Hold(hold) => hold.run(remote),
             Self::Key(key) => key.run(),
+            Self::MigrateLedger(migrate) => migrate.run(),
             Self::Movements(movements) => movements.run(remote),
             Self::OpenApi(openapi) => openapi.run(),
             Self::Serve(serve) => serve.run(log),
@@ -159,47 +156,6 @@ pub(crate) fn say(line: &str) -> Result<(), Fault> {
             Err(Fault::error(format!("cannot print: {error}")))
         }
         Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-/// Which ledger: `sqlite:PATH` or `memory:`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LedgerUrl {
-    /// A ledger that forgets everything in the end.
-    Memory,
-    /// A ledger in this file.
-    Sqlite(PathBuf),
-}
-
-impl FromStr for LedgerUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            Some(("memory", "")) => Ok(Self::Memory),
-            Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
-            _ => Err("a ledger is sqlite:PATH or memory:".to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for LedgerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Memory => f.write_str("memory:"),
-            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
-        }
-    }
-}
-
-/// Opens a ledger; the one place that knows all of them. Blocks.
-pub(crate) fn open_ledger(
-    url: &LedgerUrl,
-    options: SqliteOptions,
-) -> Result<Arc<dyn Ledger>, Failure> {
-    match url {
-        LedgerUrl::Memory => Ok(Arc::new(MemoryLedger::new(options.limits, options.clock))),
-        LedgerUrl::Sqlite(path) => Ok(Arc::new(SqliteLedger::open(path, options)?)),
     }
 }
 
@@ -257,16 +213,6 @@ mod tests {
         for (typed, command) in found {
             let clash = command.get_arguments().find(|option| all.contains(option.get_id()));
             assert!(clash.is_none(), "{typed}: {clash:?}");
-        }
-    }
-
-    #[test]
-    fn a_ledger_is_named_by_its_url() {
-        for url in ["memory:", "sqlite:stockhold.db", "sqlite:/var/lib/a b.db"] {
-            assert_eq!(url.parse::<LedgerUrl>().unwrap().to_string(), url);
-        }
-        for url in ["", "memory", "memory:x", "sqlite:", "stockhold.db", "redis://x"] {
-            assert!(url.parse::<LedgerUrl>().is_err(), "{url}");
         }
     }
 }

@@ -70,6 +70,8 @@ pub struct Ledger {
     pub url: LedgerUrl,
     pub readers: Count<1, 64>,
     pub cache_mib: Count<1, 65_536>,
+    pub connections: Count<2, 1_000>,
+    pub allow_unsafe: bool,
 }
 
 /// What a shopper may ask for.

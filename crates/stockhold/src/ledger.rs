@@ -27,6 +27,8 @@ pub mod postgres;
 mod retire;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
+pub mod transfer;
 
 pub use layer::Layer;
 pub use list::{HoldQuery, MovementQuery, Page, StockQuery};

@@ -10,7 +10,7 @@ mod tally;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use stockhold::{Engine, clock::SystemClock, ledger::sqlite::SqliteOptions};
+use stockhold::{Engine, clock::SystemClock};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
@@ -19,7 +19,7 @@ use self::{
     report::{Report, grouped},
     sale::Sale,
 };
-use super::{Exit, Fault, LedgerUrl, open_ledger, runtime};
+use super::{Exit, Fault, LedgerUrl, Opening, open_ledger, runtime};
 
 /// Runs a flash sale against a throw-away ledger, and proves that nothing was sold twice.
 ///
@@ -63,7 +63,7 @@ impl Demo {
     async fn hold_sale(&self) -> Result<Report, Fault> {
         let (ledger, _thrown_away) = self.ledger()?;
         let plan = Plan { seed: self.seed, shoppers: self.shoppers, units: self.units };
-        let engine = Engine::builder(open_ledger(&ledger, SqliteOptions::default())?).start()?;
+        let engine = Engine::builder(open_ledger(&ledger, Opening::default()).await?).start()?;
         let (listener, address) = listen().await?;
         if !self.json {
             println!("{}", self.introduction(&plan, &ledger, address));
@@ -86,6 +86,9 @@ impl Demo {
                 "{} exists; the demo sells out a ledger of its own",
                 path.display()
             ))),
+            Some(LedgerUrl::Postgres(_)) => {
+                Err(Fault::usage("the demo sells out a ledger of its own: sqlite:PATH or memory:"))
+            }
             Some(ledger) => Ok((ledger.clone(), None)),
         }
     }

@@ -1,6 +1,7 @@
 //! `stockhold doctor`: is this machine fit for it, and what to do if not.
 
 mod check;
+mod postgres;
 mod tls;
 
 use std::path::{Path, PathBuf};
@@ -24,7 +25,8 @@ pub(super) struct Doctor {
     #[arg(long, env = "STOCKHOLD_CONFIG", value_name = "PATH")]
     config: Option<PathBuf>,
 
-    /// Which ledger, if not that of the settings: sqlite:PATH
+    /// Which ledger, if not that of the settings: sqlite:PATH or
+    /// postgres://...
     #[arg(long, value_name = "URL")]
     ledger: Option<LedgerUrl>,
 
@@ -59,6 +61,9 @@ impl Doctor {
                 checks.push(check::ledger(path));
                 let folder = folder_of(path);
                 checks.extend([check::room(&folder, path), check::sync(&folder)]);
+            }
+            LedgerUrl::Postgres(url) => {
+                checks.extend(postgres::checks(url, settings.ledger.connections.size()));
             }
         }
         checks.push(check::clock(before, ledger));

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tracing::info;
 
-use super::{Exit, Fault, open_ledger, runtime, say, start_log};
+use super::{Exit, Fault, Opening, open_ledger, runtime, say, start_log};
 use crate::{
     serve::{Service, Tls},
     settings::{Layers, Settings},
@@ -30,7 +30,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
 
-    /// Where stock and holds are kept: sqlite:PATH or memory: [default: sqlite:stockhold.db].
+    /// Where stock and holds are kept: sqlite:PATH, postgres://... or memory:
+    /// [default: sqlite:stockhold.db].
     #[arg(long, value_name = "URL")]
     ledger: Option<String>,
 
@@ -101,7 +102,7 @@ async fn serve(settings: &Settings) -> Result<(), Fault> {
     let signals = Signals::listen().map_err(|e| Fault::error(format!("no signals: {e}")))?;
     let listener = TcpListener::bind(listen).await.map_err(|e| cannot_listen(listen, &e))?;
     let address = listener.local_addr().map_err(|e| cannot_listen(listen, &e))?;
-    let engine = engine(settings)?;
+    let engine = engine(settings).await?;
     let mut service =
         Service::new(engine.clone()).keys(settings.keys()).settings(settings.server.clone());
     let mut scheme = "http";
@@ -115,14 +116,19 @@ async fn serve(settings: &Settings) -> Result<(), Fault> {
     served.map_err(|e| cannot_listen(listen, &e))
 }
 
-fn engine(settings: &Settings) -> Result<Engine, Fault> {
-    let options = SqliteOptions {
+async fn engine(settings: &Settings) -> Result<Engine, Fault> {
+    let sqlite = SqliteOptions {
         limits: settings.limits.to_core(),
         clock: Arc::new(SystemClock),
         readers: settings.ledger.readers.size(),
         cache_mib: settings.ledger.cache_mib.get(),
     };
-    let ledger = open_ledger(&settings.ledger.url, options)?;
+    let opening = Opening {
+        sqlite,
+        connections: Some(settings.ledger.connections.size()),
+        allow_unsafe: settings.ledger.allow_unsafe,
+    };
+    let ledger = open_ledger(&settings.ledger.url, opening).await?;
     Ok(Engine::builder(ledger).settings(settings.to_engine()).start()?)
 }
 

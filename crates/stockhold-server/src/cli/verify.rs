@@ -5,11 +5,16 @@ use std::fmt::Write;
 use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
 use stockhold::{
-    ledger::sqlite::SqliteLedger,
+    ledger::{postgres::PostgresLedger, sqlite::SqliteLedger},
     verify::{Report, Violation},
 };
 
-use super::{Exit, Fault, ledger_file::LedgerFile, say};
+use super::{
+    Exit, Fault, LedgerUrl,
+    ledger_file::{LedgerAnywhere, in_memory},
+    ledger_url::let_in,
+    runtime, say,
+};
 
 /// Checks the invariants of a ledger from its rows; read-only, also beside a running server.
 ///
@@ -17,7 +22,7 @@ use super::{Exit, Fault, ledger_file::LedgerFile, say};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Verify {
     #[command(flatten)]
-    ledger: LedgerFile,
+    ledger: LedgerAnywhere,
 
     /// Print JSON.
     #[arg(long)]
@@ -26,10 +31,20 @@ pub(crate) struct Verify {
 
 impl Verify {
     pub(super) fn run(self) -> Result<Exit, Fault> {
-        let report = SqliteLedger::verify_file(self.ledger.path()?)?;
+        let report = recompute(&self.ledger.ledger)?;
         let text = if self.json { as_json(&report)? } else { as_text(&report) };
         say(text.trim_end())?;
         Ok(if report.is_clean() { Exit::Ok } else { Exit::InvariantBroken })
+    }
+}
+
+fn recompute(ledger: &LedgerUrl) -> Result<Report, Fault> {
+    match ledger {
+        LedgerUrl::Sqlite(path) => Ok(SqliteLedger::verify_file(path)?),
+        LedgerUrl::Postgres(url) => {
+            Ok(runtime()?.block_on(PostgresLedger::verify_at(&let_in(url)))?)
+        }
+        LedgerUrl::Memory => Err(in_memory()),
     }
 }
 

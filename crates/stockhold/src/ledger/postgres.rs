@@ -8,14 +8,14 @@
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
-    str::FromStr,
     sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
 use stockhold_core::{HoldId, HoldView, ItemKey, Limits, Movement, StockView, verify::Report};
-use tokio_postgres::{Config, types::Type};
+use tokio_postgres::types::Type;
+use tracing::warn;
 use uuid::Uuid;
 
 use self::{
@@ -24,6 +24,10 @@ use self::{
     life::Time,
     link::{Connection, Link},
     schema::Migrated,
+};
+pub use self::{
+    inspect::{Danger, Finding, ServerFacts},
+    url::PostgresUrl,
 };
 use super::{
     Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page, Retired,
@@ -36,6 +40,7 @@ mod batch;
 mod deadlines;
 mod failure;
 mod hand;
+mod inspect;
 mod life;
 mod lines;
 mod link;
@@ -45,6 +50,10 @@ mod rows;
 mod schema;
 mod snapshot;
 mod stuck;
+mod tls;
+#[cfg(feature = "sqlite")]
+pub(super) mod transfer;
+mod url;
 mod views;
 mod wanted;
 mod watch;
@@ -66,6 +75,9 @@ pub struct PostgresOptions {
     pub limits: Limits,
     /// The most connections at once: 8. A lane needs one while it works, a read one for itself.
     pub connections: usize,
+    /// Go on with a server that can lose what it has answered: with `fsync` or `synchronous_commit`
+    /// off, for example. For tests and trials.
+    pub allow_unsafe: bool,
     /// Ledger time by hand instead of by the server's clock.
     #[cfg(feature = "conformance")]
     pub clock: Option<Arc<dyn crate::clock::Clock>>,
@@ -80,6 +92,7 @@ impl Default for PostgresOptions {
         Self {
             limits: Limits::default(),
             connections: 8,
+            allow_unsafe: false,
             #[cfg(feature = "conformance")]
             clock: None,
             #[cfg(feature = "conformance")]
@@ -109,26 +122,47 @@ impl PostgresLedger {
     /// Connects, and brings the schema to this version. Any number of instances may do so at once.
     ///
     /// # Errors
-    /// `Invalid` if the URL or the limits are wrong; `Incompatible` if the schema is of a newer
-    /// version; `Unavailable` if the server does not answer, or refuses.
+    /// `Invalid` if the URL or the limits are wrong, or if the server can lose what it has answered
+    /// (but for [`PostgresOptions::allow_unsafe`]); `Incompatible` if the schema is of a newer
+    /// version; `Unavailable` if the server does not answer, or refuses, or if the shop has moved.
     pub async fn connect(url: &str, options: PostgresOptions) -> Result<Self, Failure> {
+        Self::connect_to(&url.parse()?, options).await
+    }
+
+    /// The same with a URL that was read before.
+    ///
+    /// # Errors
+    /// As for [`PostgresLedger::connect`].
+    pub async fn connect_to(url: &PostgresUrl, options: PostgresOptions) -> Result<Self, Failure> {
         let wrong = |e| Failure::new(FailureKind::Invalid, "a limit is wrong").caused_by(e);
         options.limits.check().map_err(wrong)?;
-        let config = Config::from_str(url).map_err(|e| {
-            Failure::new(FailureKind::Invalid, "this is no URL of a Postgres database").caused_by(e)
-        })?;
-        let link = Link::new(config, options.connections.max(2))?;
+        let link = Link::new(url, options.connections.max(2))?;
         let mut connection = link.connection().await?;
+        refuse_to_be_unsafe(&mut connection, &options).await?;
         migrate(&mut connection).await?;
+        refuse_to_be_sealed(&mut connection).await.map_err(Trouble::into_failure)?;
         let time = time(&mut connection, &options).await.map_err(Trouble::into_failure)?;
         drop(connection);
+        let desk = desk(link, options.limits, time);
         #[cfg(feature = "conformance")]
-        let instance = options.instance.unwrap_or_else(instance);
-        #[cfg(not(feature = "conformance"))]
-        let instance = instance();
-        let (stuck, watch, lines, tidy) = Default::default();
-        let desk = Desk { link, limits: options.limits, time, instance, stuck, watch, lines, tidy };
+        let desk = Desk { instance: options.instance.unwrap_or(desk.instance), ..desk };
         Ok(Self { desk: Arc::new(desk) })
+    }
+
+    /// Recomputes the invariants of a database, and changes nothing: also beside servers that have it
+    /// open, on a standby, and of a shop that has moved.
+    ///
+    /// # Errors
+    /// `Incompatible` if the database is no ledger of this version; `Unavailable` if the server
+    /// does not answer, or refuses.
+    pub async fn verify_at(url: &PostgresUrl) -> Result<Report, Failure> {
+        let link = Link::new(&url.anywhere(), 1)?;
+        let mut connection = link.connection().await?;
+        let found = connection.trip(async |client| schema::version(client).await).await;
+        drop(connection);
+        check_version(found.map_err(Trouble::into_failure)?)?;
+        let desk = desk(link, Limits::default(), Time::Server);
+        audit::verify(&desk).await.map_err(Trouble::into_failure)
     }
 
     fn check_open(&self) -> Result<(), Failure> {
@@ -139,17 +173,61 @@ impl PostgresLedger {
     }
 }
 
+fn desk(link: Link, limits: Limits, time: Time) -> Desk {
+    let (stuck, watch, lines, tidy) = Default::default();
+    Desk { link, limits, time, instance: instance(), stuck, watch, lines, tidy }
+}
+
+/// A shop that moves is not served from here any more, or not yet.
+async fn refuse_to_be_sealed(connection: &mut Connection<'_>) -> Result<(), Trouble> {
+    let row = connection.trip(async |client| life::read(client).await).await?;
+    life::Life::of(&row, &Time::Server)?.check_open()
+}
+
+/// What is only a risk is told in the log.
+async fn refuse_to_be_unsafe(
+    connection: &mut Connection<'_>,
+    options: &PostgresOptions,
+) -> Result<(), Failure> {
+    let facts = inspect::look(connection).await.map_err(Trouble::into_failure)?;
+    for Finding { name, danger, found, next } in facts.findings(options.connections) {
+        match danger {
+            Danger::None => {}
+            Danger::Unsafe if !options.allow_unsafe => {
+                let message = format!("{name}: {found}; what to do: {next}");
+                return Err(Failure::new(FailureKind::Invalid, message));
+            }
+            Danger::Risk | Danger::Unsafe => {
+                warn!(name, found, next, "Postgres is not as it should be")
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_version(found: Option<i32>) -> Result<(), Failure> {
+    let incompatible = |message: String| Err(Failure::new(FailureKind::Incompatible, message));
+    match found {
+        Some(schema::THIS_VERSION) => Ok(()),
+        Some(version) if version > schema::THIS_VERSION => is_newer(version),
+        Some(_) => incompatible("the database has an older schema: start a server once".to_owned()),
+        None => incompatible("there is no ledger in this database".to_owned()),
+    }
+}
+
+fn is_newer(version: i32) -> Result<(), Failure> {
+    let message = format!(
+        "the database has version {version} of the schema, which this program does not know: \
+         install a newer one"
+    );
+    Err(Failure::new(FailureKind::Incompatible, message))
+}
+
 async fn migrate(connection: &mut Connection<'_>) -> Result<(), Failure> {
     let migrated = connection.trip(async |client| schema::migrate(client).await).await;
     match migrated.map_err(Trouble::into_failure)? {
         Migrated::ToThisVersion => Ok(()),
-        Migrated::IsNewer { version } => {
-            let message = format!(
-                "the database has version {version} of the schema, which this program does not know: \
-                 install a newer one"
-            );
-            Err(Failure::new(FailureKind::Incompatible, message))
-        }
+        Migrated::IsNewer { version } => is_newer(version),
     }
 }
 

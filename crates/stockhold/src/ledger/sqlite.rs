@@ -42,6 +42,8 @@ mod readers;
 mod resident;
 mod retire;
 mod rows;
+#[cfg(feature = "postgres")]
+pub(super) mod transfer;
 mod views;
 mod writer;
 
@@ -93,7 +95,8 @@ impl SqliteLedger {
     ///
     /// # Errors
     /// `InUse` if another process has it; `Incompatible` if the file is no ledger, or one of a
-    /// newer version; `Invalid` if the limits are wrong. In all these cases nothing was touched.
+    /// newer version; `Invalid` if the limits are wrong, or if the shop has moved to another ledger.
+    /// In all these cases nothing was touched.
     /// `Unavailable` if the file cannot be read or written.
     pub fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, Failure> {
         let path = path.as_ref();
@@ -102,6 +105,7 @@ impl SqliteLedger {
         let lock = file::take_lock(path)?;
         let conn = file::open_for_writing(path, &options)?;
         let unreadable = |e| failure::of(e, During::Open);
+        check_open(&conn)?;
         let high_water = rows::liveness(&conn).map_err(unreadable)?.alive_at();
         let clock = LedgerClock::start(Arc::clone(&options.clock), high_water);
         let thread = |e| Failure::new(FailureKind::Unavailable, "no thread to be had").caused_by(e);
@@ -162,6 +166,16 @@ impl SqliteLedger {
         let (answer, answered) = oneshot::channel();
         self.jobs.send(job(answer)).await.map_err(|_| writer::gone())?;
         answered.await.map_err(|_| writer::gone())
+    }
+}
+
+/// A shop that moves is not served from here any more, or not yet.
+fn check_open(conn: &Connection) -> Result<(), Failure> {
+    let sealed: rusqlite::Result<Option<String>> =
+        conn.query_row("SELECT sealed FROM ledger", [], |row| row.get(0));
+    match sealed.map_err(|e| failure::of(e, During::Open))? {
+        Some(why) => Err(Failure::new(FailureKind::Invalid, why)),
+        None => Ok(()),
     }
 }
 

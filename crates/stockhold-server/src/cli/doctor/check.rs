@@ -194,7 +194,7 @@ pub(super) fn clock(before: (Timestamp, Duration), ledger: &LedgerUrl) -> Check 
     let now = (SystemClock.wall(), SystemClock.boot());
     let high_water = match ledger {
         LedgerUrl::Sqlite(path) => SqliteLedger::inspect_file(path).ok().map(|f| f.alive_at),
-        LedgerUrl::Memory => None,
+        LedgerUrl::Postgres(_) | LedgerUrl::Memory => None,
     };
     clock_verdict(before, now, high_water)
 }

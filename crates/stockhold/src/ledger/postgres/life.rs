@@ -70,10 +70,7 @@ impl Life {
     pub(super) fn check_open(&self) -> Result<(), Trouble> {
         match &self.sealed {
             None => Ok(()),
-            Some(to) => {
-                let message = format!("this ledger has moved to {to}: start the server with that");
-                Err(Trouble::Away(Failure::new(FailureKind::Unavailable, message)))
-            }
+            Some(why) => Err(Trouble::Away(Failure::new(FailureKind::Unavailable, why.as_str()))),
         }
     }
 

@@ -13,12 +13,17 @@ use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, Pool, Recycling
 use futures_util::future::BoxFuture;
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_postgres::{
-    AsyncMessage, Client, Config, Error, NoTls,
+    AsyncMessage, Client, Config, Error,
     error::{DbError, Severity, SqlState},
 };
+use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::warn;
 
-use super::failure::{self, Trouble};
+use super::{
+    failure::{self, Trouble},
+    tls,
+    url::PostgresUrl,
+};
 use crate::{
     Failure,
     clock::{Clock, SystemClock, within},
@@ -27,13 +32,17 @@ use crate::{
 /// How long one trip to Postgres may take before the connection counts as dead. The server's own
 /// time-outs are shorter; this one is for a server that does not even say so.
 pub(super) const TRIP: Duration = Duration::from_secs(4);
+/// How long one host may take, if the URL has no `connect_timeout`.
 const CONNECT: Duration = Duration::from_secs(1);
+const MOST_PATIENCE: Duration = Duration::from_secs(30);
 /// After a failed attempt to connect, so long nobody tries again.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A pool of connections, and what is known of the server behind it.
 pub(super) struct Link {
     pool: Pool,
+    /// How long to wait for a new connection: for one host after the other.
+    patience: Duration,
     turns: Semaphore,
     /// When to try again, in ms since boot; 0 if the last attempt was well.
     down_until: AtomicU64,
@@ -49,18 +58,23 @@ impl std::fmt::Debug for Link {
 }
 
 impl Link {
-    pub(super) fn new(mut config: Config, connections: usize) -> Result<Self, Failure> {
-        config.connect_timeout(CONNECT).keepalives_idle(Duration::from_secs(10));
+    pub(super) fn new(url: &PostgresUrl, connections: usize) -> Result<Self, Failure> {
+        let mut config = url.config.clone();
+        let each = config.get_connect_timeout().copied().unwrap_or(CONNECT);
+        config.connect_timeout(each).keepalives_idle(Duration::from_secs(10));
         config.tcp_user_timeout(TRIP);
+        let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX);
+        let patience = each.saturating_mul(hosts.saturating_add(1)).min(MOST_PATIENCE);
         let unconfirmed = Arc::default();
-        let dial = Dial { unconfirmed: Arc::clone(&unconfirmed) };
+        let tls = tls::connector(&url.check)?;
+        let dial = Dial { tls, unconfirmed: Arc::clone(&unconfirmed) };
         let recycling_method = RecyclingMethod::Fast;
         let manager = Manager::from_connect(config, dial, ManagerConfig { recycling_method });
         let pool = Pool::builder(manager).max_size(connections).build();
         let pool = pool.map_err(|e| failure::silent().caused_by(e))?;
         let turns = Semaphore::new(connections);
         let (down_until, is_trying) = Default::default();
-        Ok(Self { pool, turns, down_until, is_trying, unconfirmed })
+        Ok(Self { pool, patience, turns, down_until, is_trying, unconfirmed })
     }
 
     /// A connection, when it is one's turn. Fails at once while the server is known to be away.
@@ -80,7 +94,7 @@ impl Link {
     }
 
     async fn connect(&self) -> Result<Object, Failure> {
-        let failure = match within(&SystemClock, CONNECT.saturating_mul(2), self.pool.get()).await {
+        let failure = match within(&SystemClock, self.patience, self.pool.get()).await {
             Some(Ok(object)) => {
                 self.down_until.store(0, Ordering::Relaxed);
                 return Ok(object);
@@ -156,14 +170,16 @@ impl Connection<'_> {
 
 /// Connects, and listens to what the server says by itself.
 struct Dial {
+    tls: MakeRustlsConnect,
     unconfirmed: Arc<AtomicU64>,
 }
 
 impl Connect for Dial {
     fn connect(&self, config: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
-        let (config, unconfirmed) = (config.clone(), Arc::clone(&self.unconfirmed));
+        let (config, tls) = (config.clone(), self.tls.clone());
+        let unconfirmed = Arc::clone(&self.unconfirmed);
         Box::pin(async move {
-            let (client, mut connection) = config.connect(NoTls).await?;
+            let (client, mut connection) = config.connect(tls).await?;
             let driver = tokio::spawn(async move {
                 while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
                     match message {

@@ -6,6 +6,25 @@ use tokio_postgres::{Client, Error};
 /// never changed.
 const STEPS: [&str; 1] = [include_str!("schema.sql")];
 
+/// The version that they lead to.
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "there are few")]
+pub(super) const THIS_VERSION: i32 = STEPS.len() as i32;
+
+/// The tables that a server reads and writes.
+pub(super) const TABLES: [&str; 11] = [
+    "active",
+    "batch",
+    "carried",
+    "counter",
+    "hold",
+    "idempotency",
+    "ledger",
+    "movement",
+    "moving_in",
+    "stock",
+    "transition",
+];
+
 /// A number of our own, so that nobody else's advisory lock is in the way: `stockhol` in ASCII.
 const LOCK: i64 = 0x7374_6f63_6b68_6f6c;
 
@@ -24,6 +43,17 @@ pub(super) enum Migrated {
         /// Its number.
         version: i32,
     },
+}
+
+/// The version of the schema that is there, if any.
+pub(super) async fn version(client: &Client) -> Result<Option<i32>, Error> {
+    let there = "SELECT to_regclass('stockhold_schema') IS NOT NULL";
+    let there: bool = client.query_typed_one(there, &[]).await?.try_get(0)?;
+    if !there {
+        return Ok(None);
+    }
+    let row = client.query_typed_opt("SELECT version FROM stockhold_schema", &[]).await?;
+    row.map(|row| row.try_get(0)).transpose()
 }
 
 /// Brings the schema to this version, in one transaction.
@@ -47,7 +77,7 @@ pub(super) async fn migrate(client: &Client) -> Result<Migrated, Error> {
     }
     #[cfg(feature = "conformance")]
     client.batch_execute(TEST_CLOCK).await?;
-    let done = format!("UPDATE stockhold_schema SET version = {}; COMMIT", STEPS.len());
+    let done = format!("UPDATE stockhold_schema SET version = {THIS_VERSION}; COMMIT");
     client.batch_execute(&done).await?;
     Ok(Migrated::ToThisVersion)
 }

@@ -13,7 +13,7 @@ CREATE TABLE ledger (
     one             boolean PRIMARY KEY DEFAULT true CHECK (one),
     alive_at        bigint  NOT NULL,               -- ms since 1970: when it last gave a sign of life (R17)
     graces          bigint[] NOT NULL DEFAULT '{}', -- outages that may still spare a hold: from, to, until of each
-    sealed          text                            -- to where the shop has moved; then nothing is written here any more
+    sealed          text                            -- why nothing is written here any more, or not yet: the shop moves
 ) WITH (fillfactor = 50);
 
 -- The number of the last movement. Locked until the commit, so that movements are numbered in the
@@ -116,6 +116,14 @@ CREATE INDEX idempotency_by_age ON idempotency USING brin (at);
 CREATE TABLE carried (
     item            bigint  PRIMARY KEY,
     shipped         bigint  NOT NULL CHECK (shipped >= 0)
+);
+
+-- How far a shop has come that moves in here from another ledger; see transfer.rs.
+CREATE TABLE moving_in (
+    one             boolean PRIMARY KEY DEFAULT true CHECK (one),
+    source          text    NOT NULL,
+    stage           text    NOT NULL,
+    after           text    NOT NULL    -- the last row of this stage that is here, as the stage numbers them
 );
 
 -- For people with a shell: where each hold stands. A confirmed hold whose units are all shipped or

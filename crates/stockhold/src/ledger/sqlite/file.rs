@@ -20,7 +20,11 @@ use crate::{Failure, FailureKind};
 pub(super) const BUSY: Duration = Duration::from_secs(2);
 /// Says in the file's header that it is ours: "hold" in ASCII.
 pub(super) const APPLICATION_ID: i32 = 0x686f_6c64;
-const STEPS: &[M<'_>] = &[M::up(include_str!("schema.sql")), M::up(include_str!("carried.sql"))];
+const STEPS: &[M<'_>] = &[
+    M::up(include_str!("schema.sql")),
+    M::up(include_str!("carried.sql")),
+    M::up(include_str!("moving.sql")),
+];
 pub(super) const MIGRATIONS: Migrations<'_> = Migrations::from_slice(STEPS);
 
 /// A connection that cannot write, to a file that is a ledger.

@@ -271,6 +271,32 @@ impl KeyStore {
     }
 }
 
+/// Sorts keys that were written without a store into runs, so that none is opened with all of them
+/// in memory. They are numbered from 1 on without gaps.
+#[cfg(feature = "postgres")]
+pub(super) fn build_runs(conn: &Connection) -> rusqlite::Result<()> {
+    let read = "SELECT key, seq FROM idempotency WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+    let (mut read, mut last_seq) = (conn.prepare(read)?, 0_i64);
+    let mut insert = conn.prepare("INSERT INTO key_run VALUES (?1, ?2, ?3)")?;
+    let most = i64::try_from(RUN_KEYS).unwrap_or(i64::MAX);
+    for run in 1_i64.. {
+        let keys = read.query_map([last_seq, most], |row| {
+            Ok((prefix(KeyId::from_bytes(row.get(0)?)), row.get::<_, i64>(1)?))
+        })?;
+        let mut keys = keys.collect::<rusqlite::Result<Vec<_>>>()?;
+        if keys.len() < RUN_KEYS {
+            break;
+        }
+        last_seq = keys.last().map_or(last_seq, |(_, seq)| *seq);
+        keys.sort_unstable();
+        for (prefix, seq) in keys {
+            insert.execute([run, prefix, seq])?;
+        }
+        conn.execute("INSERT INTO complete_run VALUES (?1, ?2)", [run, last_seq])?;
+    }
+    Ok(())
+}
+
 fn record(conn: &Connection, key: KeyId, seq: i64) -> rusqlite::Result<Option<KeyRecord>> {
     let read = "SELECT key, digest, hold, movement FROM idempotency WHERE seq = ?1";
     let found = conn.prepare_cached(read)?.query_row([seq], read_record).optional()?;

@@ -1,0 +1,189 @@
+//! What a Postgres server is like, and what of it endangers the two promises.
+
+use std::time::Duration;
+
+use stockhold_core::Timestamp;
+use tokio_postgres::{Client, Error, Row, types::Type};
+
+use super::{
+    PostgresLedger,
+    failure::Trouble,
+    link::{Connection, Link},
+    rows::{self, Damaged},
+    schema::{TABLES, THIS_VERSION},
+    url::PostgresUrl,
+};
+use crate::{
+    Failure,
+    clock::{Clock, SystemClock},
+};
+pub use finding::{Danger, Finding};
+
+mod finding;
+
+/// What was found out about a Postgres server, the database and the role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// Such as 170006 for 17.6.
+    pub version: i32,
+    /// The role that was let in.
+    pub role: String,
+    /// Whether the connection speaks TLS.
+    pub tls: bool,
+    /// When a commit is answered, as it is within a batch's own transaction.
+    pub synchronous_commit: String,
+    /// Which standbys a commit waits for; empty if for none.
+    pub synchronous_standby_names: String,
+    /// Standbys that are connected: their names, and `sync`, `quorum`, `async`, `potential` or `?`.
+    pub standbys: Vec<(String, String)>,
+    /// Whether what is committed is synced to the disk.
+    pub fsync: bool,
+    /// Whether pages that were torn by a power cut can be made whole.
+    pub full_page_writes: bool,
+    /// Whether old rows are removed: `autovacuum` and `track_counts`.
+    pub autovacuum: bool,
+    /// Whether it is a standby.
+    pub in_recovery: bool,
+    /// Whether transactions are read-only unless they ask for more.
+    pub read_only: bool,
+    /// Connections that this role may have, its own included.
+    pub max_connections: i64,
+    /// Connections of others that are open.
+    pub other_connections: i64,
+    /// What its clock said.
+    pub clock: Timestamp,
+    /// How far its clock is ahead of that of this machine, in milliseconds, give or take
+    /// [`Self::trip`].
+    pub ahead_ms: i64,
+    /// How long a question took.
+    pub trip: Duration,
+    /// The version of our schema; none if it is not there, or may not be read.
+    pub schema: Option<i32>,
+    /// Whether the role may make tables.
+    pub can_create: bool,
+    /// Rights on our tables that the role lacks, such as `INSERT on hold`.
+    pub missing_rights: Vec<String>,
+}
+
+impl PostgresLedger {
+    /// Looks at a server and changes nothing; also at one that is no ledger yet, or a standby.
+    ///
+    /// # Errors
+    /// `Unavailable` if the server does not answer, or refuses; `Invalid` if it cannot be asked in
+    /// this way.
+    pub async fn inspect(url: &PostgresUrl) -> Result<ServerFacts, Failure> {
+        let link = Link::new(&url.anywhere(), 1)?;
+        let mut connection = link.connection().await?;
+        look(&mut connection).await.map_err(Trouble::into_failure)
+    }
+}
+
+const SERVER: &str = "SELECT current_setting('server_version_num')::int4, current_user::text, \
+    coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false), \
+    current_setting('synchronous_commit'), current_setting('synchronous_standby_names'), \
+    current_setting('fsync')::bool, current_setting('full_page_writes')::bool, \
+    current_setting('autovacuum')::bool AND current_setting('track_counts')::bool, \
+    pg_is_in_recovery(), current_setting('transaction_read_only')::bool, \
+    current_setting('max_connections')::int8 \
+        - current_setting('superuser_reserved_connections')::int8, \
+    (SELECT count(*) FROM pg_stat_activity \
+        WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()), \
+    (extract(epoch FROM clock_timestamp()) * 1000)::int8, \
+    coalesce(has_schema_privilege(current_schema(), 'CREATE'), false), \
+    to_regclass('stockhold_schema') IS NOT NULL \
+        AND has_table_privilege('stockhold_schema', 'SELECT')";
+
+/// A base backup is connected as a standby would be.
+const STANDBYS: &str = "SELECT coalesce(application_name, '?'), coalesce(sync_state, '?') \
+    FROM pg_stat_replication WHERE state IS DISTINCT FROM 'backup' ORDER BY 1";
+
+const RIGHTS: &str = "SELECT needed.what || ' on ' || needed.name \
+    FROM (SELECT name, what FROM unnest($1) AS t (name), \
+        unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS w (what)) AS needed \
+    WHERE to_regclass(needed.name) IS NOT NULL \
+        AND NOT has_table_privilege(to_regclass(needed.name), needed.what) ORDER BY 1";
+
+/// In a transaction that begins as that of a batch does: what a role, a database or a pooler sets
+/// is in force there.
+pub(super) async fn look(connection: &mut Connection<'_>) -> Result<ServerFacts, Trouble> {
+    let before = (SystemClock.wall(), SystemClock.boot());
+    let server = connection.trip(async |client| {
+        let (_, server) = tokio::try_join!(biased;
+            client.batch_execute(super::BEGIN),
+            client.query_typed_one(SERVER, &[]),
+        )?;
+        Ok(server)
+    });
+    let server = server.await?;
+    let trip = SystemClock.boot().saturating_sub(before.1);
+    let has_schema: bool = rows::column(&server, 14)?;
+    let others = connection.trip(async |client| {
+        let (standbys, rights, schema, ()) = tokio::try_join!(biased;
+            client.query_typed(STANDBYS, &[]),
+            rights(client),
+            schema(client, has_schema),
+            client.batch_execute("ROLLBACK"),
+        )?;
+        Ok((standbys, rights, schema))
+    });
+    let (standbys, rights, schema) = others.await?;
+    let mut facts = ServerFacts::of(&server)?;
+    facts.trip = trip;
+    facts.ahead_ms = ahead(facts.clock, before.0, trip);
+    for row in &standbys {
+        facts.standbys.push((rows::column(row, 0)?, rows::column(row, 1)?));
+    }
+    for row in &rights {
+        facts.missing_rights.push(rows::column(row, 0)?);
+    }
+    facts.schema = schema.map(|row| rows::column(&row, 0)).transpose()?;
+    Ok(facts)
+}
+
+async fn rights(client: &Client) -> Result<Vec<Row>, Error> {
+    client.query_typed(RIGHTS, &[(&TABLES.as_slice(), Type::TEXT_ARRAY)]).await
+}
+
+async fn schema(client: &Client, is_there: bool) -> Result<Option<Row>, Error> {
+    if !is_there {
+        return Ok(None);
+    }
+    client.query_typed_opt("SELECT version FROM stockhold_schema", &[]).await
+}
+
+/// Its clock was read half a trip after we looked at ours, as far as anybody knows.
+fn ahead(clock: Timestamp, before: Timestamp, trip: Duration) -> i64 {
+    let half = i64::try_from(trip.as_millis() / 2).unwrap_or(i64::MAX);
+    clock.as_millis().saturating_sub(before.as_millis()).saturating_sub(half)
+}
+
+impl ServerFacts {
+    fn of(row: &Row) -> Result<Self, Damaged> {
+        Ok(Self {
+            version: rows::column(row, 0)?,
+            role: rows::column(row, 1)?,
+            tls: rows::column(row, 2)?,
+            synchronous_commit: rows::column(row, 3)?,
+            synchronous_standby_names: rows::column(row, 4)?,
+            standbys: Vec::new(),
+            fsync: rows::column(row, 5)?,
+            full_page_writes: rows::column(row, 6)?,
+            autovacuum: rows::column(row, 7)?,
+            in_recovery: rows::column(row, 8)?,
+            read_only: rows::column(row, 9)?,
+            max_connections: rows::column(row, 10)?,
+            other_connections: rows::column(row, 11)?,
+            clock: rows::timestamp(row, 12)?,
+            ahead_ms: 0,
+            trip: Duration::ZERO,
+            schema: None,
+            can_create: rows::column(row, 13)?,
+            missing_rights: Vec::new(),
+        })
+    }
+
+    /// Whether the schema has to be made or brought to this version.
+    fn wants_migration(&self) -> bool {
+        self.schema.is_none_or(|version| version < THIS_VERSION)
+    }
+}
