@@ -33,6 +33,7 @@ use crate::{Failure, FailureKind};
 
 mod audit;
 mod batch;
+mod deadlines;
 mod failure;
 mod hand;
 mod life;
@@ -42,6 +43,7 @@ mod load;
 mod retire;
 mod rows;
 mod schema;
+mod snapshot;
 mod stuck;
 mod views;
 mod wanted;
@@ -67,6 +69,10 @@ pub struct PostgresOptions {
     /// Ledger time by hand instead of by the server's clock.
     #[cfg(feature = "conformance")]
     pub clock: Option<Arc<dyn crate::clock::Clock>>,
+    /// The number of this instance, instead of a random one: so that a ledger that is opened again
+    /// counts as the same.
+    #[cfg(feature = "conformance")]
+    pub instance: Option<i32>,
 }
 
 impl Default for PostgresOptions {
@@ -76,6 +82,8 @@ impl Default for PostgresOptions {
             connections: 8,
             #[cfg(feature = "conformance")]
             clock: None,
+            #[cfg(feature = "conformance")]
+            instance: None,
         }
     }
 }
@@ -114,9 +122,12 @@ impl PostgresLedger {
         migrate(&mut connection).await?;
         let time = time(&mut connection, &options).await.map_err(Trouble::into_failure)?;
         drop(connection);
+        #[cfg(feature = "conformance")]
+        let instance = options.instance.unwrap_or_else(instance);
+        #[cfg(not(feature = "conformance"))]
         let instance = instance();
-        let (stuck, watch, lines) = Default::default();
-        let desk = Desk { link, limits: options.limits, time, instance, stuck, watch, lines };
+        let (stuck, watch, lines, tidy) = Default::default();
+        let desk = Desk { link, limits: options.limits, time, instance, stuck, watch, lines, tidy };
         Ok(Self { desk: Arc::new(desk) })
     }
 
@@ -228,7 +239,11 @@ impl Ledger for PostgresLedger {
         limit: usize,
     ) -> Result<Retired, Failure> {
         self.check_open()?;
-        retire::some(&self.desk, age, after, limit).await.map_err(Trouble::into_failure)
+        let desk = Arc::clone(&self.desk);
+        // In a task of its own: whoever stops waiting leaves no transaction behind.
+        let retiring = tokio::spawn(async move { retire::some(&desk, age, after, limit).await });
+        let gone = |e| Failure::new(FailureKind::Unavailable, "a step was lost").caused_by(e);
+        retiring.await.map_err(gone)?.map_err(Trouble::into_failure)
     }
 
     async fn verify(&self) -> Result<Report, Failure> {

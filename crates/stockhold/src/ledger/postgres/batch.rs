@@ -9,6 +9,7 @@ use super::{
     lines::Lines,
     link::{Connection, Link},
     load::{self, Loaded},
+    retire::Tidy,
     stuck::Stuck,
     wanted::Wanted,
     watch::Watch,
@@ -36,6 +37,7 @@ pub(super) struct Desk {
     pub(super) stuck: Stuck,
     pub(super) watch: Watch,
     pub(super) lines: Lines,
+    pub(super) tidy: Tidy,
 }
 
 /// What became of one attempt.
@@ -108,7 +110,9 @@ impl Desk {
                 Loaded::Hand(hand, life) => (*hand, life),
                 Loaded::WasAway => return Ok(Attempt::WasAway),
             };
-        self.watch.note(life.server_now);
+        if matches!(self.time, Time::Server) {
+            self.watch.note(life.server_now);
+        }
         self.stuck.forget(hand.names.keys());
         if !hand.missing.is_empty() {
             wanted.items.append(&mut hand.missing);
@@ -213,7 +217,7 @@ fn is_short(answer: &Result<Outcome, Rejection>) -> bool {
 }
 
 /// Ends the transaction, if there is one. A connection on which even that fails is thrown away.
-async fn roll_back(connection: &mut Connection<'_>) {
+pub(super) async fn roll_back(connection: &mut Connection<'_>) {
     if connection.trip(async |client| client.batch_execute("ROLLBACK").await).await.is_err() {
         connection.discard();
     }

@@ -124,10 +124,19 @@ impl Connection<'_> {
         &mut self,
         work: impl AsyncFnOnce(&Client) -> Result<T, Error>,
     ) -> Result<T, Trouble> {
+        self.trip_within(TRIP, work).await
+    }
+
+    /// The same for work that may take longer.
+    pub(super) async fn trip_within<T>(
+        &mut self,
+        limit: Duration,
+        work: impl AsyncFnOnce(&Client) -> Result<T, Error>,
+    ) -> Result<T, Trouble> {
         let Some(object) = self.object.as_ref() else {
             return Err(Trouble::Away(failure::silent()));
         };
-        match within(&SystemClock, TRIP, work(object)).await {
+        match within(&SystemClock, limit, work(object)).await {
             Some(Ok(value)) => Ok(value),
             Some(Err(error)) => Err(error.into()),
             None => {

@@ -7,6 +7,7 @@ use tokio_postgres::{Client, Error, Row, types::Type};
 use uuid::Uuid;
 
 use super::{
+    deadlines,
     failure::Trouble,
     hand::Hand,
     life::{self, Life, Time},
@@ -324,16 +325,13 @@ struct Next {
 
 impl Next {
     async fn run(&self, client: &Client) -> Result<Vec<Row>, Error> {
-        let next = "SELECT told.item, next.deadline, next.hold FROM unnest($1) AS told (item) \
-            CROSS JOIN unnest($2) AS mark (after) \
-            CROSS JOIN LATERAL (SELECT deadline, hold FROM active WHERE active.item = told.item \
-                AND active.deadline > mark.after ORDER BY active.deadline LIMIT $3) AS next";
+        let next = deadlines::next_of_items("unnest($1)", "unnest($2)", "$3");
         let params = [
             (&self.items as _, Type::INT8_ARRAY),
             (&self.marks as _, Type::INT8_ARRAY),
             (&self.limit as _, Type::INT8),
         ];
-        client.query_typed(next, &params).await
+        client.query_typed(&next, &params).await
     }
 }
 
