@@ -79,6 +79,8 @@ enum Command {
     Backup(backup::Backup),
     Bench(bench::Bench),
     #[command(hide = true)]
+    BenchInstance(bench::Instance),
+    #[command(hide = true)]
     BenchNoop(bench::Noop),
     Completions(completions::Completions),
     Demo(demo::Demo),
@@ -107,6 +109,7 @@ impl Command {
         match self {
             Self::Backup(backup) => backup.run(),
             Self::Bench(bench) => bench.run(),
+            Self::BenchInstance(instance) => instance.run(),
             Self::BenchNoop(noop) => noop.run(),
             Self::Completions(completions) => completions.run(Cli::command()),
             Self::Demo(demo) => demo.run(),

@@ -12,6 +12,7 @@
 //! | `bench/baseline.rs` | what a developer would write instead |
 //! | `bench/bare.rs` | the ceiling: the same rows in the same batches, and nothing else |
 //! | `bench/http.rs`, `bench/noop.rs` | the same over HTTP, and a server that does nothing |
+//! | `bench/postgres.rs` | the same over a Postgres server |
 //! | `bench/row.rs`, `bench/target.rs` | figures, ratios, and what they should be |
 //! | `bench/report.rs` | the table and the JSON |
 
@@ -27,6 +28,7 @@ mod log;
 mod machine;
 mod noop;
 mod plan;
+mod postgres;
 mod process;
 mod report;
 mod row;
@@ -42,13 +44,14 @@ use tempfile::TempDir;
 use self::{
     ledger_file::Shelf,
     machine::Machine,
-    plan::{Job, Kind, Part},
+    plan::{Job, Kind, Part, Sizes},
+    postgres::PostgresUrl,
     report::{Report, Settings},
     row::Row,
 };
 use super::{Doing, Exit, Fault, say};
 
-pub(super) use self::noop::Noop;
+pub(super) use self::{noop::Noop, postgres::Instance};
 
 /// Measures holds per second, side by side with what one would write instead and with a ceiling.
 ///
@@ -59,13 +62,28 @@ pub(crate) struct Bench {
     #[arg(long, default_value = "10", value_parser = seconds)]
     seconds: Duration,
 
-    /// How many callers there are at once.
-    #[arg(long, value_delimiter = ',', default_value = "1,64,1024", value_name = "N,...")]
+    /// Over a Postgres server, instead of SQLite: postgres://USER@HOST/DATABASE. Every row makes
+    /// a database of its own there, and drops it; the one that is named is left alone.
+    #[arg(long, value_name = "URL")]
+    ledger: Option<PostgresUrl>,
+
+    /// How many callers there are at once. The default is 1,64,1024; over Postgres
+    /// 1,16,64,256,1024.
+    #[arg(long, value_delimiter = ',', value_name = "N,...")]
     callers: Vec<u32>,
 
     /// How many ended holds are in the ledger of some rows; 0 leaves these rows out.
     #[arg(long, default_value_t = 1_000_000, value_name = "HOLDS")]
     preload: u64,
+
+    /// How many stock items there are in some rows over Postgres; 0 leaves these rows out.
+    #[arg(long, default_value_t = 1_000_000, value_name = "ITEMS")]
+    stock: u32,
+
+    /// How many processes share the load of a row over Postgres; 1 leaves this row out.
+    #[arg(long, default_value_t = 4, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=64))]
+    instances: u32,
 
     /// Measure only these.
     #[arg(long, value_delimiter = ',', value_enum, value_name = "PART,...")]
@@ -87,16 +105,43 @@ impl Bench {
         let settings = Settings::new(self.seconds, callers, self.preload);
         let folder = temporary_folder(&self.dir)?;
         let machine = Machine::inspect(folder.path())?;
-        let jobs = plan::plan(&self.only, &settings.callers, settings.preload);
-        let rows = measure(&jobs, &settings, &folder)?;
-        let report = Report::new(machine, settings, rows);
+        let (rows, server) = match &self.ledger {
+            None => {
+                let jobs = plan::plan(&self.only, &settings.callers, settings.preload);
+                (measure(&jobs, &settings, &folder)?, None)
+            }
+            Some(url) => {
+                let (rows, server) =
+                    postgres::measure(url, &self.over_postgres(&settings)?, &settings)?;
+                (rows, Some(server))
+            }
+        };
+        let report = Report::new(machine, server, settings, rows);
         say(&if self.json { report.as_json()? } else { report.as_text() })?;
         Ok(Exit::Ok)
     }
 
+    fn over_postgres(&self, settings: &Settings) -> Result<Vec<Job>, Fault> {
+        let Self { preload, stock, instances, .. } = *self;
+        // Names of items have six digits.
+        if stock > 1_000_000 {
+            return Err(Fault::usage("--stock: at most 1,000,000 items"));
+        }
+        let sizes = Sizes { preload, stock, instances };
+        let jobs = plan::plan_postgres(&self.only, &settings.callers, sizes);
+        if jobs.is_empty() {
+            return Err(Fault::usage("--only: over Postgres nothing is measured over HTTP"));
+        }
+        Ok(jobs)
+    }
+
     fn callers(&self) -> Result<Vec<u32>, Fault> {
         const MOST: u32 = 8_192;
-        let mut callers = self.callers.clone();
+        let mut callers = match (&*self.callers, &self.ledger) {
+            ([], None) => vec![1, 64, 1_024],
+            ([], Some(_)) => vec![1, 16, 64, 256, 1_024],
+            (callers, _) => callers.to_vec(),
+        };
         callers.sort_unstable();
         callers.dedup();
         if callers.iter().any(|n| !(1..=MOST).contains(n)) {
@@ -149,6 +194,7 @@ fn measure_one(job: Job, settings: &Settings, shelf: &Shelf, before: &[Row]) -> 
         }
         Kind::Http => http::measure(job, settings, &shelf.take(job)?),
         Kind::DoNothing => http::measure_doing_nothing(job, settings, shelf.folder()),
+        Kind::UnitRows => Err(Fault::usage("a row for each unit is measured over Postgres alone")),
     }
 }
 

@@ -1,15 +1,21 @@
 //! A ledger that counts what goes into it, so that the bare loop can write batches of that size.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
 use async_trait::async_trait;
-use stockhold::ledger::{Applied, ApplyError, Batch, Layer, Ledger, sqlite::SqliteLedger};
+use serde::{Deserialize, Serialize};
+use stockhold::{
+    clock::{Clock, SystemClock},
+    ledger::{Applied, ApplyError, Batch, Layer, Ledger},
+};
+
+use super::workload::micros;
 
 /// What went into a ledger.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Batches {
     pub(super) batches: u64,
     pub(super) places: u64,
@@ -43,16 +49,23 @@ impl Batches {
 /// Counts, and passes everything on.
 #[derive(Debug)]
 pub(super) struct Counting {
-    inner: SqliteLedger,
+    inner: Arc<dyn Ledger>,
     batches: AtomicU64,
     places: AtomicU64,
     expiries: AtomicU64,
+    /// How long each batch took, in microseconds.
+    took: Mutex<Vec<u32>>,
 }
 
 impl Counting {
-    pub(super) fn new(inner: SqliteLedger) -> Self {
-        let (batches, places, expiries) = Default::default();
-        Self { inner, batches, places, expiries }
+    pub(super) fn new(inner: Arc<dyn Ledger>) -> Self {
+        let (batches, places, expiries, took) = Default::default();
+        Self { inner, batches, places, expiries, took }
+    }
+
+    /// How long each batch took since this was asked for last, in microseconds.
+    pub(super) fn took(&self) -> Vec<u32> {
+        std::mem::take(&mut self.took.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn batches(&self) -> Batches {
@@ -80,11 +93,14 @@ impl Counting {
 #[async_trait]
 impl Layer for Counting {
     fn inner(&self) -> &dyn Ledger {
-        &self.inner
+        &*self.inner
     }
 
     async fn apply(&self, batch: Arc<Batch>) -> Result<Applied, ApplyError> {
+        let before = SystemClock.boot();
         let applied = self.inner.apply(Arc::clone(&batch)).await?;
+        let took = micros(SystemClock.boot().saturating_sub(before));
+        self.took.lock().unwrap_or_else(PoisonError::into_inner).push(took);
         self.note(&batch);
         Ok(applied)
     }

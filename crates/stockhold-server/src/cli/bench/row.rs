@@ -38,6 +38,14 @@ pub(super) struct Row {
     pub(super) load_cpu_share: Option<f64>,
     /// Bytes of the body of an answer.
     pub(super) answer_bytes: Option<usize>,
+    /// The most connections to Postgres that were open at once.
+    pub(super) connections: Option<u64>,
+    /// How long a batch kept its connection.
+    pub(super) kept_p50_us: Option<u32>,
+    pub(super) kept_p99_us: Option<u32>,
+    /// How long after its deadline a hold was expired.
+    pub(super) late_p99_ms: Option<u64>,
+    pub(super) late_most_ms: Option<u64>,
     /// How many holds the verifier looked at; it found nothing broken, or there were no row.
     pub(super) holds_verified: Option<u64>,
 }
@@ -63,6 +71,11 @@ impl Row {
             server_cpu_us: None,
             load_cpu_share: None,
             answer_bytes: None,
+            connections: None,
+            kept_p50_us: None,
+            kept_p99_us: None,
+            late_p99_ms: None,
+            late_most_ms: None,
             holds_verified: None,
         }
     }
@@ -109,7 +122,13 @@ pub(super) enum Before {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rows<'a>(pub(super) &'a [Row]);
 
-impl Rows<'_> {
+impl<'a> Rows<'a> {
+    /// The first row of the engine, the hot item and an empty ledger of which this is true.
+    pub(super) fn hot_engine(self, is_it: impl Fn(&Job) -> bool) -> Option<&'a Row> {
+        let hot = |job: &Job| job.kind == Kind::Engine && job.items == Items::Hot;
+        self.0.iter().find(|row| hot(&row.job) && !row.job.is_preloaded() && is_it(&row.job))
+    }
+
     /// The most callers that there were.
     pub(super) fn most_callers(self) -> Option<u32> {
         self.0.iter().map(|row| row.job.callers).max()
@@ -129,7 +148,7 @@ impl Rows<'_> {
         };
         let is_it = |row: &&Row| {
             let Job { preloaded, .. } = row.job;
-            row.job == Job { kind, items, callers, preloaded }
+            row.job == Job::new(kind, items, callers, preloaded)
                 && (preloaded > 0) == (before == Before::Preloaded)
         };
         self.0.iter().find(is_it).map(|row| row.per_second)
@@ -150,7 +169,10 @@ impl Rows<'_> {
             Kind::DoNothing => Items::Hot,
             _ => row.job.items,
         };
-        let ceiling = self.0.iter().find(|other| other.job == Job { kind, items, ..row.job })?;
+        let ceiling = self
+            .0
+            .iter()
+            .find(|other| other.job == Job { kind, items, instances: 1, ..row.job })?;
         (row.job.kind != kind).then(|| ratio(row.per_second, ceiling.per_second))?
     }
 }
@@ -168,7 +190,7 @@ pub(super) mod tests {
         operations: u64,
     ) -> Row {
         let samples = Samples { operations, ..Samples::default() };
-        Row::new(Job { kind, items, callers, preloaded }, Duration::from_secs(1), samples)
+        Row::new(Job::new(kind, items, callers, preloaded), Duration::from_secs(1), samples)
     }
 
     #[test]

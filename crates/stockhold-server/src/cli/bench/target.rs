@@ -50,7 +50,23 @@ pub(super) struct Judged {
     pub(super) verdict: Verdict,
 }
 
-const BASELINES: [Kind; 2] = [Kind::Selecting, Kind::Guarded];
+const BASELINES: [Kind; 3] = [Kind::Selecting, Kind::Guarded, Kind::UnitRows];
+
+/// Which targets there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    Sqlite,
+    Postgres,
+}
+
+impl Of {
+    const fn targets(self) -> &'static [Target] {
+        match self {
+            Self::Sqlite => &TARGETS,
+            Self::Postgres => &POSTGRES,
+        }
+    }
+}
 
 /// "All callers" is the largest number of `--callers`: 1,024, if nothing else is asked for.
 const TARGETS: [Target; 9] = [
@@ -101,6 +117,70 @@ const TARGETS: [Target; 9] = [
     },
 ];
 
+/// The same over Postgres. "Bare loop" is the bare batch in the server.
+const POSTGRES: [Target; 10] = [
+    Target {
+        what: "1 SKU, all callers: engine / bare batch",
+        bound: Bound::AtLeast(0.5),
+        figure: |rows| ratio(hot(rows, Kind::Engine)?, hot(rows, Kind::Bare)?),
+    },
+    Target {
+        what: "1 SKU, all callers: engine / best of (a), (b) and (c) with any callers",
+        bound: Bound::AtLeast(10.0),
+        figure: |rows| ratio(hot(rows, Kind::Engine)?, rows.best(&BASELINES)?),
+    },
+    Target {
+        what: "1 SKU, all callers: engine, holds/s",
+        bound: Bound::AtLeast(15_000.0),
+        figure: |rows| hot(rows, Kind::Engine),
+    },
+    Target {
+        what: "1 SKU, all callers: engine, holds/s, aimed at",
+        bound: Bound::AtLeast(60_000.0),
+        figure: |rows| hot(rows, Kind::Engine),
+    },
+    Target {
+        what: "1 SKU, all callers: all instances together / one",
+        bound: Bound::AtLeast(0.6),
+        figure: |rows| {
+            let together = rows.hot_engine(|job| job.instances > 1)?;
+            ratio(together.per_second, hot(rows, Kind::Engine)?)
+        },
+    },
+    Target {
+        what: "1 SKU, 1,000 holds/s offered: p99, ms",
+        bound: Bound::AtMost(25.0),
+        figure: |rows| {
+            let offered = rows.hot_engine(|job| job.offered.is_some())?;
+            offered.p99_us.map(|micros| f64::from(micros) / 1e3)
+        },
+    },
+    Target {
+        what: "1 SKU, one caller: time of a hold, engine / baseline (b)",
+        bound: Bound::AtMost(1.5),
+        figure: |rows| ratio(alone(rows, Kind::Guarded)?, alone(rows, Kind::Engine)?),
+    },
+    Target {
+        what: "slow-down from few stock items to many: engine / bare batch",
+        bound: Bound::AtMost(1.3),
+        figure: |rows| ratio(by_stock(rows, Kind::Engine)?, by_stock(rows, Kind::Bare)?),
+    },
+    Target {
+        what: "slow-down by preloaded holds: engine / bare batch",
+        bound: Bound::AtMost(1.3),
+        figure: |rows| ratio(slow_down(rows, Kind::Engine)?, slow_down(rows, Kind::Bare)?),
+    },
+    Target {
+        what: "1 SKU, all callers: the latest expiry, ms behind its deadline",
+        bound: Bound::AtMost(1_000.0),
+        figure: |rows| {
+            let most = rows.most_callers()?;
+            let hot = rows.hot_engine(|job| job.callers == most && job.instances == 1)?;
+            hot.late_most_ms.map(|late| late as f64)
+        },
+    },
+];
+
 fn empty(rows: Rows<'_>, kind: Kind, items: Items) -> Option<f64> {
     rows.rate(kind, items, Callers::Most, Before::Empty)
 }
@@ -121,9 +201,21 @@ fn slow_down(rows: Rows<'_>, kind: Kind) -> Option<f64> {
     ratio(hot(rows, kind)?, preloaded(rows, kind)?)
 }
 
+/// From the fewest stock items to the most.
+fn by_stock(rows: Rows<'_>, kind: Kind) -> Option<f64> {
+    let all = rows.0.iter().filter(|row| row.job.kind == kind);
+    let mut rates = all.filter_map(|row| match row.job.items {
+        Items::Of(items) => Some((items, row.per_second)),
+        Items::Hot | Items::Many | Items::SoldOut => None,
+    });
+    let (first, second) = (rates.next()?, rates.next()?);
+    let ((_, few), (_, many)) = if first.0 < second.0 { (first, second) } else { (second, first) };
+    ratio(few, many)
+}
+
 /// Holds every target against the rows.
-pub(super) fn judge(rows: Rows<'_>) -> Vec<Judged> {
-    TARGETS.iter().map(|target| target.judge(rows)).collect()
+pub(super) fn judge(of: Of, rows: Rows<'_>) -> Vec<Judged> {
+    of.targets().iter().map(|target| target.judge(rows)).collect()
 }
 
 impl Target {
@@ -173,7 +265,7 @@ mod tests {
     }
 
     fn verdicts(rows: &[Row]) -> Vec<Verdict> {
-        judge(Rows(rows)).into_iter().map(|judged| judged.verdict).collect()
+        judge(Of::Sqlite, Rows(rows)).into_iter().map(|judged| judged.verdict).collect()
     }
 
     /// How the verdicts change when this row has another rate.
@@ -222,7 +314,7 @@ mod tests {
         assert_eq!(verdicts(&[]), [Verdict::NotMeasured; TARGETS.len()]);
         let engine: Vec<_> =
             rows().into_iter().filter(|row| row.job.kind == Kind::Engine).collect();
-        let judged = judge(Rows(&engine));
+        let judged = judge(Of::Sqlite, Rows(&engine));
         assert_eq!((judged[2].verdict, judged[2].figure), (Verdict::Met, Some(60_000.0)));
         assert_eq!((judged[0].verdict, judged[0].figure), (Verdict::NotMeasured, None));
     }

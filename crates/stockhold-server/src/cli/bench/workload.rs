@@ -10,12 +10,16 @@ use std::{
 };
 
 use hyper::body::Bytes;
+use serde::{Deserialize, Serialize};
 use stockhold::{
     Basket, IdempotencyKey, ItemKey, Owner, PlaceRequest, Quantity, Sku, Ttl,
     clock::{Clock, SystemClock},
 };
 
-use super::{Doing, Fault, plan::Items};
+use super::{
+    Doing, Fault,
+    plan::{Items, MANY},
+};
 
 /// How long a caller waits that was told to come back later.
 pub(super) const LATER: Duration = Duration::from_millis(5);
@@ -61,20 +65,27 @@ impl Random {
 /// What callers of the engine ask for.
 #[derive(Clone)]
 pub(super) struct Wishes {
+    items: Items,
+    /// Made before, unless they are too many.
     baskets: Vec<Basket>,
     ttl: Option<Ttl>,
 }
 
 impl Wishes {
     pub(super) fn new(items: Items, ttl: Duration) -> Result<Self, Fault> {
-        let baskets = items.skus().iter().map(|sku| basket(sku)).collect::<Result<_, _>>()?;
+        let made = if items.count() > MANY { 0 } else { items.count() };
+        let baskets = (0..made).map(|n| basket(&items.sku(n))).collect::<Result<_, _>>()?;
         let ttl = Ttl::from_millis(millis(ttl));
-        Ok(Self { baskets, ttl })
+        Ok(Self { items, baskets, ttl })
     }
 
     pub(super) fn next(&self, random: &mut Random) -> Result<PlaceRequest, Fault> {
         let owner = Owner::new(random.owner()).doing("an owner")?;
-        let lines = self.baskets[random.below(self.baskets.len())].clone();
+        let n = random.below(self.items.count());
+        let lines = match self.baskets.get(n) {
+            Some(made) => made.clone(),
+            None => basket(&self.items.sku(n))?,
+        };
         let key = IdempotencyKey::new(random.key()).doing("a key")?;
         let ttl = self.ttl;
         Ok(PlaceRequest { ttl, key: Some(key), ..PlaceRequest::new(owner, lines) })
@@ -106,7 +117,7 @@ impl Bodies {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -132,7 +143,7 @@ impl Window {
 }
 
 /// What one or more callers saw. Only what was answered inside the window counts.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Samples {
     pub(super) operations: u64,
     /// How often a caller was told to come back later.
@@ -151,8 +162,7 @@ impl Samples {
         after: Duration,
     ) {
         if window.is_open_at(after) {
-            let took = after.saturating_sub(before).as_micros();
-            self.micros.push(u32::try_from(took).unwrap_or(u32::MAX));
+            self.micros.push(micros(after.saturating_sub(before)));
             self.operations += operations;
         }
     }
@@ -163,13 +173,21 @@ impl Samples {
         self.micros.extend(other.micros);
     }
 
-    /// The median, and what 99 of 100 stay under, in microseconds.
-    pub(super) fn percentiles(mut self) -> Option<(u32, u32)> {
-        self.micros.sort_unstable();
-        let last = self.micros.len().checked_sub(1)?;
-        let at = |percent: usize| self.micros[last * percent / 100];
-        Some((at(50), at(99)))
+    pub(super) fn percentiles(self) -> Option<(u32, u32)> {
+        percentiles(self.micros)
     }
+}
+
+/// The median, and what 99 of 100 stay under, in microseconds.
+pub(super) fn percentiles(mut micros: Vec<u32>) -> Option<(u32, u32)> {
+    micros.sort_unstable();
+    let last = micros.len().checked_sub(1)?;
+    let at = |percent: usize| micros[last * percent / 100];
+    Some((at(50), at(99)))
+}
+
+pub(super) fn micros(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
