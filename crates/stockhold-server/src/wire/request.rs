@@ -13,7 +13,7 @@ use super::field::{
     HoldIdWord, LocationWord, Millis, Object, OwnerWord, Positive, ReasonWord, ReferenceWord,
     SkuWord, WhenExpired, Word,
 };
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 
 /// What to hold, for whom and for how long.
 #[derive(Deserialize, ToSchema)]
@@ -160,8 +160,9 @@ fn basket(lines: Lines) -> Result<Basket, Problem> {
             Problem::field(format!("lines[{index}].quantity"), "must be at least 1")
         }
         InvalidBasket::OutOfRange { index } => {
+            let field = format!("lines[{index}].quantity");
             let fault = "takes the sum of its item beyond 9007199254740991";
-            Problem::field(format!("lines[{index}].quantity"), fault)
+            Problem::new(Kind::OutOfRange, format!("{field} {fault}")).or_field(field)
         }
     })
 }
