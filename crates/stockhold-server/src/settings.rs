@@ -107,6 +107,7 @@ impl Limits {
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "default.toml says what each setting means")]
 pub struct Engine {
+    pub lanes: Count<0, 64>,
     pub batch_commands: Count<3, 100_000>,
     pub batch_bytes: Count<65_536, 67_108_864>,
     pub max_behind: Lasting<1, MINUTE>,
@@ -160,6 +161,7 @@ impl Settings {
     #[must_use]
     pub fn to_engine(&self) -> stockhold::Settings {
         let Engine {
+            lanes,
             batch_commands,
             batch_bytes,
             max_behind,
@@ -169,6 +171,7 @@ impl Settings {
             heartbeat,
         } = self.engine;
         stockhold::Settings {
+            lanes: lanes.size(),
             batch_commands: batch_commands.size(),
             batch_bytes: batch_bytes.size(),
             max_behind: max_behind.get(),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stockhold_core::{HoldId, Limits};
+use stockhold_core::{HoldId, Limits, Quantity};
 use tokio_postgres::{Client, Error, Row, types::Type};
 use uuid::Uuid;
 
@@ -173,7 +173,7 @@ fn reholds_run_short(hand: &Hand, wanted: &Wanted, short: &mut BTreeMap<ItemNumb
             if let Some((number, item)) = item.filter(|(_, item)| item.available() < line.requested)
             {
                 let missing = line.requested.checked_sub(item.available());
-                short.entry(*number).or_insert(missing.map_or(MOST_DUE, |units| units.get()));
+                short.entry(*number).or_insert_with(|| missing.map_or(MOST_DUE, Quantity::get));
             }
         }
     }

@@ -169,6 +169,9 @@ fn name_of_movement(row: &Row) -> Result<Names, Damaged> {
     Ok(Names::from([(rows::column(row, 1)?, rows::item_key(row, 8)?)]))
 }
 
+/// Holds as they are now, or why they cannot be read.
+type Views = Vec<(HoldId, Result<HoldView, Damaged>)>;
+
 /// The rows of some holds.
 struct HoldRows {
     holds: Vec<Row>,
@@ -187,7 +190,7 @@ impl HoldRows {
     }
 
     /// The holds as they are now, or why they cannot be read.
-    fn views(&self, life: &Life) -> Result<Vec<(HoldId, Result<HoldView, Damaged>)>, Damaged> {
+    fn views(&self, life: &Life) -> Result<Views, Damaged> {
         let (mut names, mut touched) = (Names::new(), HashMap::new());
         for row in &self.items {
             match rows::stock_item(row) {

@@ -140,7 +140,7 @@ struct Items<'a> {
     numbers: Vec<ItemNumber>,
     skus: Vec<&'a str>,
     locations: Vec<&'a str>,
-    /// on_hand, held, allocated, lent, safety_stock, version, touched_at
+    /// In the order of the columns, from `on_hand` to `touched_at`.
     values: [Vec<i64>; 7],
 }
 

@@ -22,7 +22,7 @@ pub(in crate::ledger) struct StockRow {
     pub(in crate::ledger) item: i64,
     pub(in crate::ledger) sku: String,
     pub(in crate::ledger) location: String,
-    /// on_hand, held, allocated, lent, safety_stock, version, touched_at
+    /// In the order of the columns, from `on_hand` to `touched_at`.
     pub(in crate::ledger) values: [i64; 7],
 }
 
@@ -49,7 +49,7 @@ pub(in crate::ledger) struct HoldRow {
     pub(in crate::ledger) id: [u8; 16],
     pub(in crate::ledger) owner: String,
     pub(in crate::ledger) reference: Option<String>,
-    /// created_at, deadline, max_deadline
+    /// From `created_at` to `max_deadline`.
     pub(in crate::ledger) times: [i64; 3],
     pub(in crate::ledger) replaced_by: Option<[u8; 16]>,
     /// Its lines: numbers of items, and units.
