@@ -286,6 +286,6 @@ fn too_large(most: usize) -> Problem {
         .or_field("body")
 }
 
-pub(crate) fn too_slow(patience: Duration) -> Problem {
+fn too_slow(patience: Duration) -> Problem {
     Problem::new(Kind::RequestTimeout, format!("the body was not complete in {patience:?}"))
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `serve/connection.rs` | one connection: TLS, which HTTP, and how long it may be silent |
 //! | `serve/patient.rs` | a client that does not take its answer |
+//! | `serve/pulse.rs` | a connection on which nothing moves any more |
 //! | `serve/respond.rs` | one request: who asks, where it leads, what is noted of it |
 //! | `serve/guard.rs` | web pages that are not meant to ask |
 //! | `serve/lingering.rs` | a body that nobody wants to read to its end |
@@ -32,6 +33,7 @@ mod connection;
 mod guard;
 mod lingering;
 mod patient;
+mod pulse;
 mod request_id;
 mod respond;
 mod tls;

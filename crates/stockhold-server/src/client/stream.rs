@@ -199,7 +199,7 @@ impl Sent {
 #[cfg(test)]
 mod tests {
     use axum::{Router, body::Body as AxumBody, extract::Request, routing::post};
-    use stockhold::clock::SystemClock;
+    use stockhold::clock::{ManualClock, SystemClock};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -211,19 +211,24 @@ mod tests {
         target
     }
 
-    async fn open(target: &Target, body: Pieces, patience_ms: u64) -> Result<Stream, CallError> {
-        let patience = Duration::from_millis(patience_ms);
-        Stream::open(target, "/", Some("text/csv"), body, patience, Arc::new(SystemClock)).await
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    async fn open(target: &Target, body: Pieces) -> Result<Stream, CallError> {
+        open_by(SystemClock, target, body).await
+    }
+
+    async fn open_by(
+        clock: impl Clock + 'static,
+        target: &Target,
+        body: Pieces,
+    ) -> Result<Stream, CallError> {
+        Stream::open(target, "/", Some("text/csv"), body, PATIENCE, Arc::new(clock)).await
     }
 
     /// A body of which a test decides when each piece comes.
     fn body() -> (mpsc::Sender<io::Result<Bytes>>, Pieces) {
         let (pieces, body) = mpsc::channel(1);
         (pieces, Pieces::of(body))
-    }
-
-    async fn pause(millis: u64) {
-        SystemClock.sleep(Duration::from_millis(millis)).await;
     }
 
     /// Answers each piece as it comes.
@@ -240,7 +245,7 @@ mod tests {
             pieces.send(Ok(Bytes::from_static(b"one"))).await.unwrap();
             pieces
         });
-        let mut stream = open(&target, body, 5_000).await.unwrap();
+        let mut stream = open(&target, body).await.unwrap();
         assert_eq!(stream.next().await.unwrap().as_deref(), Some(&b"one"[..]));
         let pieces = sender.await.unwrap();
         pieces.send(Ok(Bytes::from_static(b"two"))).await.unwrap();
@@ -253,8 +258,7 @@ mod tests {
     async fn without_a_body_it_reads() {
         let target = serve(echo()).await;
         let (nothing, clock) = (Pieces::default(), Arc::new(SystemClock));
-        let patience = Duration::from_secs(5);
-        let stream = Stream::open(&target, "/", None, nothing, patience, clock).await.unwrap();
+        let stream = Stream::open(&target, "/", None, nothing, PATIENCE, clock).await.unwrap();
         assert!(stream.is_success());
         assert_eq!(&stream.reply().await.unwrap().body[..], b"all of it");
     }
@@ -267,23 +271,30 @@ mod tests {
             "done"
         };
         let target = serve(Router::new().route("/", post(swallow))).await;
-        let (pieces, body) = body();
+        let ((pieces, body), clock) = (body(), ManualClock::default());
+        let time = clock.clone();
         tokio::spawn(async move {
             for _ in 0..8 {
-                pause(150).await;
                 pieces.send(Ok(Bytes::from_static(b"x"))).await.unwrap();
+                drop(pieces.reserve().await.unwrap()); // until it was taken
+                time.advance(PATIENCE / 4);
             }
         });
-        let stream = open(&target, body, 600).await.unwrap();
+        let stream = open_by(clock, &target, body).await.unwrap();
         assert_eq!(&stream.reply().await.unwrap().body[..], b"done", "after twice as long");
     }
 
     #[tokio::test]
     async fn a_silent_server_is_given_up() {
-        let silent = async || pause(60_000).await;
+        let clock = ManualClock::default();
+        let time = clock.clone();
+        let silent = async move || {
+            time.advance(PATIENCE);
+            std::future::pending::<()>().await;
+        };
         let target = serve(Router::new().route("/", post(silent))).await;
         let (_pieces, body) = body();
-        assert!(matches!(open(&target, body, 100).await, Err(CallError::TimedOut(_))));
+        assert!(matches!(open_by(clock, &target, body).await, Err(CallError::TimedOut(_))));
     }
 
     #[tokio::test]
@@ -300,7 +311,7 @@ mod tests {
             pieces.send(Ok(Bytes::from_static(b"some"))).await.unwrap();
             pieces.send(Err(io::Error::other("unreadable"))).await.unwrap();
         });
-        assert!(matches!(open(&target, body, 5_000).await, Err(CallError::Lost(_))));
+        assert!(matches!(open(&target, body).await, Err(CallError::Lost(_))));
         assert!(!ended.await.unwrap());
     }
 }

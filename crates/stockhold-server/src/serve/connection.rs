@@ -1,6 +1,6 @@
 //! One connection: TLS, which HTTP its client speaks, and how long it may be silent.
 
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
 
 use hyper::{
     Request,
@@ -18,7 +18,12 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{patient::Patient, respond::Responder, tls::Tls};
+use super::{
+    patient::Patient,
+    pulse::{Beating, Pulse},
+    respond::Responder,
+    tls::Tls,
+};
 use crate::settings;
 
 /// The largest head of a request, in bytes; HTTP/1.1 answers a larger one with 431, HTTP/2 too.
@@ -40,6 +45,8 @@ pub(super) struct Connections {
     handshake_timeout: Duration,
     head_timeout: Duration,
     write_timeout: Duration,
+    /// How long nothing may move while requests of HTTP/2 are under way.
+    end_timeout: Duration,
 }
 
 #[derive(Clone, Copy)]
@@ -65,6 +72,7 @@ impl Connections {
             handshake_timeout: settings.handshake_timeout.get(),
             head_timeout,
             write_timeout: settings.write_timeout.get(),
+            end_timeout: settings.write_timeout.get().max(settings.body_timeout.get()),
         }
     }
 
@@ -133,17 +141,28 @@ impl Connections {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let pulse = Arc::new(Pulse::default());
         // Each request has a task of its own, which may outlive this one.
         let service = service_fn(|request: Request<Incoming>| {
-            let connections = Arc::clone(self);
-            async move { connections.responder.respond(request).await }
+            let (connections, pulse) = (Arc::clone(self), Arc::clone(&pulse));
+            async move {
+                pulse.beat();
+                let request = request.map(|body| Beating::new(body, Arc::clone(&pulse)));
+                let response = connections.responder.respond(request).await?;
+                Ok::<_, Infallible>(response.map(|body| Beating::new(body, pulse)))
+            }
         });
         let mut connection = pin!(self.http2.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
             result = &mut connection => return result,
-            _ = stop.changed() => connection.as_mut().graceful_shutdown(),
+            _ = stop.changed() => {}
+            () = pulse.stops(self.head_timeout) => {}
         }
-        connection.await
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            result = connection => result,
+            () = pulse.stops(self.end_timeout) => Ok(()),
+        }
     }
 }
 

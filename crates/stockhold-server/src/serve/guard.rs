@@ -87,11 +87,11 @@ fn is_loopback(name: &str) -> bool {
 
 /// What the API answers is JSON.
 fn check_accept<B>(request: &Request<B>) -> Result<(), Problem> {
-    let Some(accept) = request.headers().get(ACCEPT) else { return Ok(()) };
+    let mut accepts = request.headers().get_all(ACCEPT).iter().peekable();
     let path = request.uri().path();
     // Lists of stock have formats of their own.
     let is_json = path.starts_with("/v1/") && !path.starts_with("/v1/stock-");
-    if !is_json || takes_json(accept) {
+    if !is_json || accepts.peek().is_none() || accepts.any(takes_json) {
         return Ok(());
     }
     let detail = "the answer is application/json, which the header Accept leaves out";
@@ -153,5 +153,18 @@ mod tests {
         let takes = |accept| takes_json(&HeaderValue::from_static(accept));
         assert!(takes("text/html, */*;q=0.8") && takes("Application/JSON; charset=utf-8"));
         assert!(!takes("text/html") && !takes("application/jsonp"));
+    }
+
+    #[test]
+    fn accept_may_stand_there_more_than_once() {
+        let asks = |accepts: &[&'static str]| {
+            let mut request = Request::builder().uri("/v1/holds");
+            for accept in accepts {
+                request = request.header(ACCEPT, *accept);
+            }
+            check_accept(&request.body(()).unwrap()).is_ok()
+        };
+        assert!(asks(&[]) && asks(&["text/html", "application/json"]));
+        assert!(!asks(&["text/html", "text/plain"]));
     }
 }

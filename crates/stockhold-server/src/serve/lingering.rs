@@ -11,7 +11,7 @@ use axum::{
     http::{Request, header::EXPECT},
 };
 use http_body_util::BodyExt;
-use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::body::{Frame, SizeHint};
 use tokio::{runtime::Handle, time::timeout};
 
 /// So much of an unwanted body is thrown away, and for so long.
@@ -22,21 +22,29 @@ const PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// A sender that does not look before it is through would otherwise find its connection reset,
 /// and never read why it was refused.
-pub(super) struct Lingering {
+pub(super) struct Lingering<B: Body> {
     /// Until its end was seen.
-    body: Option<Incoming>,
+    body: Option<B>,
     /// Whether its sender waits until it is told to go on; reading tells it so.
     waits: bool,
 }
 
-impl Lingering {
-    pub(super) fn of(request: Request<Incoming>) -> Request<Self> {
+/// What a connection gives for a body.
+pub(super) trait Body:
+    HttpBody<Data = Bytes, Error = hyper::Error> + Send + Unpin + 'static
+{
+}
+
+impl<B: HttpBody<Data = Bytes, Error = hyper::Error> + Send + Unpin + 'static> Body for B {}
+
+impl<B: Body> Lingering<B> {
+    pub(super) fn of(request: Request<B>) -> Request<Self> {
         let waits = request.headers().contains_key(EXPECT);
         request.map(|body| Self { body: Some(body), waits })
     }
 }
 
-impl HttpBody for Lingering {
+impl<B: Body> HttpBody for Lingering<B> {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -62,7 +70,7 @@ impl HttpBody for Lingering {
     }
 }
 
-impl Drop for Lingering {
+impl<B: Body> Drop for Lingering<B> {
     fn drop(&mut self) {
         if self.waits || self.is_end_stream() {
             return;
@@ -73,7 +81,7 @@ impl Drop for Lingering {
     }
 }
 
-async fn throw_away(mut body: Incoming) {
+async fn throw_away(mut body: impl Body) {
     let mut left = MOST;
     while let Some(Ok(frame)) = body.frame().await {
         let bytes = frame.data_ref().map_or(0, Bytes::len);

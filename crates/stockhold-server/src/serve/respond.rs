@@ -18,7 +18,6 @@ use axum::{
     http::{Request, StatusCode},
     response::{IntoResponse, Response},
 };
-use hyper::body::Incoming;
 use stockhold::{
     Engine, Failure, FailureKind,
     clock::{Clock, SystemClock},
@@ -28,7 +27,7 @@ use tracing::{Instrument, error, info, info_span};
 
 use super::{
     guard::Guard,
-    lingering::Lingering,
+    lingering::{self, Lingering},
     request_id::{self, RequestIds},
     tls::Tls,
 };
@@ -69,7 +68,10 @@ impl Responder {
         }
     }
 
-    pub(super) async fn respond(&self, request: Request<Incoming>) -> Result<Response, Infallible> {
+    pub(super) async fn respond(
+        &self,
+        request: Request<impl lingering::Body>,
+    ) -> Result<Response, Infallible> {
         let (begun, request_id) = (SystemClock.boot(), self.request_ids.of(request.headers()));
         let span = info_span!("request", request_id = request_id.to_str().unwrap_or_default());
         let granted = self.keys.who(request.headers(), self.listens_on);
@@ -84,7 +86,7 @@ impl Responder {
         Ok(response)
     }
 
-    async fn answer(&self, request: Request<Incoming>, visit: Arc<Visit>) -> Response {
+    async fn answer(&self, request: Request<impl lingering::Body>, visit: Arc<Visit>) -> Response {
         let mut request = Lingering::of(request);
         if let Err(problem) = self.guard.check(&request) {
             return problem.into_response();
@@ -93,7 +95,7 @@ impl Responder {
         self.route(request).await
     }
 
-    async fn route(&self, request: Request<Lingering>) -> Response {
+    async fn route(&self, request: Request<Lingering<impl lingering::Body>>) -> Response {
         let mut router = self.router.clone();
         let answer = unless_panic(async move { router.call(request.map(Body::new)).await }).await;
         match answer {

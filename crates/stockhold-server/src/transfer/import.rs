@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use stockhold::{
-    Engine, Error, FailureKind, Load, LoadMode, Loaded,
+    Engine, Error, Failure, FailureKind, Load, LoadMode, Loaded,
     clock::{Clock, SystemClock},
 };
 use tracing::debug;
@@ -54,7 +54,7 @@ impl Rows {
             let Some(Line { number, text }) = self.lines.next().await? else { break };
             match text {
                 Ok(text) if text.trim_ascii().is_empty() => {}
-                Ok(text) => group.push((number, row(self.columns.as_ref(), text))),
+                Ok(text) => group.push((number, row(self.columns.as_mut(), text))),
                 Err(problem) => group.push((number, Err(problem))),
             }
         }
@@ -62,12 +62,12 @@ impl Rows {
     }
 }
 
-fn row(columns: Option<&Columns>, text: &[u8]) -> Result<Load, Problem> {
+fn row(columns: Option<&mut Columns>, text: &[u8]) -> Result<Load, Problem> {
     let row: RowBody = match columns {
         Some(columns) => parse(&columns.row(text)?)?,
         None => parse(text)?,
     };
-    Ok(row.load())
+    row.load()
 }
 
 /// A list that is being loaded.
@@ -131,7 +131,7 @@ impl Import {
         let mut answers = ask(&self.engine, self.mode, sound).await.into_iter();
         for (line, row) in group {
             let answer = match row {
-                Ok(_) => answers.next().unwrap_or_else(|| Ok(Loaded::Unchanged)),
+                Ok(_) => answers.next().unwrap_or_else(|| Err(unanswered())),
                 Err(problem) => {
                     self.bad(line, &problem);
                     continue;
@@ -152,6 +152,11 @@ impl Import {
         self.sum.add_bad();
         self.outlet.add(&BadRowBody::of(Some(line), problem));
     }
+}
+
+/// The engine answers each row; anything else is a bug.
+fn unanswered() -> Error {
+    Failure::new(FailureKind::Internal, "a row of a list was not answered").into()
 }
 
 /// Hands rows over, and once more those that came too much: holds go first.
@@ -175,4 +180,57 @@ async fn ask(engine: &Engine, mode: LoadMode, rows: Vec<Load>) -> Vec<Result<Loa
 
 fn is_late(answer: Option<&Result<Loaded, Error>>) -> bool {
     matches!(answer, Some(Err(Error::Failed(failure))) if failure.kind == FailureKind::Overloaded)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use axum::body::Body;
+    use stockhold::{ItemKey, Sku};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::client::Pieces;
+
+    fn rows(skus: std::ops::Range<usize>) -> String {
+        skus.map(|n| format!("{{\"sku\":\"S{n}\",\"on_hand\":1}}\n")).collect()
+    }
+
+    async fn import_of(engine: &Engine, body: Body, outlet: Outlet) -> Import {
+        let lines = Lines::of(body, Duration::from_secs(1));
+        let rows = Rows::begin(Format::Ndjson, lines).await.unwrap();
+        Import::new(engine.clone(), LoadMode::Create, rows, outlet)
+    }
+
+    async fn is_loaded(engine: &Engine, n: usize) -> bool {
+        let item = ItemKey::at_default(Sku::new(format!("S{n}")).unwrap());
+        engine.stock(&item).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_list_that_breaks_off_keeps_the_groups_that_were_loaded() {
+        let engine = Engine::in_memory().unwrap();
+        let (pieces, body) = mpsc::channel(3);
+        for part in [rows(0..GROUP), rows(GROUP..GROUP + 1)] {
+            pieces.send(Ok(part.into())).await.unwrap();
+        }
+        pieces.send(Err(io::Error::other("gone"))).await.unwrap();
+        let body = Body::new(Pieces::of(body));
+        let (outlet, answer) = Outlet::open();
+        tokio::join!(import_of(&engine, body, outlet).await.run(), async {
+            let told = http_body_util::BodyExt::collect(answer).await;
+            assert!(told.is_err(), "an answer that is whole");
+        });
+        assert!(is_loaded(&engine, GROUP - 1).await && !is_loaded(&engine, GROUP).await);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_takes_ends_the_import() {
+        let engine = Engine::in_memory().unwrap();
+        let (outlet, answer) = Outlet::open();
+        drop(answer);
+        import_of(&engine, rows(0..GROUP + 1).into(), outlet).await.run().await;
+        assert!(is_loaded(&engine, GROUP - 1).await && !is_loaded(&engine, GROUP).await);
+    }
 }

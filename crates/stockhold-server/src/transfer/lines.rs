@@ -6,10 +6,7 @@ use axum::body::{Body, Bytes};
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 
-use crate::{
-    extract::too_slow,
-    problem::{Kind, Problem},
-};
+use crate::problem::{Kind, Problem};
 
 /// The longest line, in bytes.
 const LONGEST: usize = 64 * 1024;
@@ -81,7 +78,7 @@ impl Lines {
 
     async fn fill(&mut self) -> Result<(), Problem> {
         let frame = timeout(self.patience, self.body.frame()).await;
-        match frame.map_err(|_| too_slow(self.patience))? {
+        match frame.map_err(|_| stands_still(self.patience))? {
             Some(Ok(frame)) => {
                 self.buffer.extend_from_slice(frame.data_ref().map_or(&[], Bytes::as_ref));
             }
@@ -101,6 +98,10 @@ struct End {
 
 fn without_return(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+fn stands_still(patience: Duration) -> Problem {
+    Problem::new(Kind::RequestTimeout, format!("nothing more of the list came for {patience:?}"))
 }
 
 fn too_long() -> Problem {

@@ -23,7 +23,8 @@ pub(crate) struct RowBody {
     /// Where it lies; left out: `default`.
     location: Option<LocationWord>,
     /// What is there.
-    on_hand: NotNegative,
+    #[schema(value_type = NotNegative)]
+    on_hand: AnyUnits,
     /// How many are kept back from sale; left out: as it is, or none.
     safety_stock: Option<NotNegative>,
 }
@@ -37,12 +38,20 @@ impl RowBody {
     pub(crate) const NUMBERS: [&'static str; 2] = ["on_hand", "safety_stock"];
 
     /// What the engine is asked.
-    pub(crate) fn load(self) -> Load {
+    ///
+    /// Less than none is not loaded: an export may say so of an item of which more was shipped than
+    /// a count had found, and nobody can have counted it.
+    pub(crate) fn load(self) -> Result<Load, Problem> {
+        if self.on_hand.0.is_negative() {
+            return Err(Problem::field("on_hand", LESS_THAN_NONE));
+        }
         let item = ItemKey { sku: self.sku.0, location: word(self.location).unwrap_or_default() };
         let safety_stock = self.safety_stock.map(|units| units.0);
-        Load { item, on_hand: self.on_hand.0, safety_stock }
+        Ok(Load { item, on_hand: self.on_hand.0, safety_stock })
     }
 }
+
+const LESS_THAN_NONE: &str = "must be at least 0: count the item, and write what is there";
 
 /// One row of all stock.
 #[derive(Serialize, ToSchema)]

@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use stockhold_server::{
-    serve::Service,
-    settings::{self, Layers},
-};
+use stockhold_server::serve::Service;
 
-use crate::support::{Connection, JSON, Server, mugs, request, rest};
+use crate::support::{Connection, JSON, Server, mugs, request, rest, set};
 
 #[tokio::test]
 async fn a_connection_is_kept_and_may_send_ahead() {
@@ -168,11 +165,6 @@ async fn what_is_no_http_is_told_so_and_cut_off() {
         connection.reply().await.expect(status);
         assert!(connection.is_closed().await);
     }
-}
-
-/// Server settings, as a file would set them.
-fn set(lines: &str) -> settings::Server {
-    Layers::default().file("test.toml", format!("[server]\n{lines}")).read().unwrap().server
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use http_body_util::{BodyExt, Full};
@@ -19,6 +20,7 @@ use stockhold_server::serve::Tls;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
+    time::timeout,
 };
 use tokio_rustls::{
     TlsConnector,
@@ -32,7 +34,7 @@ use tokio_rustls::{
 
 use crate::{
     certificate::Certificate,
-    support::{Server, mugs, request, rest},
+    support::{Server, mugs, request, rest, set},
 };
 
 type Client = SendRequest<Full<Bytes>>;
@@ -146,6 +148,37 @@ async fn what_was_begun_over_http_2_is_answered_when_the_server_ends() {
     connection.await.unwrap().unwrap();
     engine.close().await.unwrap();
 }
+
+async fn impatient() -> Server {
+    const SECONDS: &str = "head_timeout = \"1s\"\nbody_timeout = \"1s\"\nwrite_timeout = \"1s\"";
+    Server::start_on("127.0.0.1:0", |service| service.settings(set(SECONDS))).await
+}
+
+/// The client answers pings by itself.
+#[tokio::test]
+async fn a_connection_of_http_2_that_asks_nothing_is_ended() {
+    let server = impatient().await;
+    let stream = TokioIo::new(TcpStream::connect(&server.address).await.unwrap());
+    let handshake = http2::handshake::<_, _, Full<Bytes>>(TokioExecutor::new(), stream);
+    let (_client, connection) = handshake.await.unwrap();
+    timeout(LONG, connection).await.expect("an end").unwrap();
+}
+
+#[tokio::test]
+async fn whoever_leaves_no_room_for_an_answer_of_http_2_is_cut_off() {
+    let server = impatient().await;
+    let stream = TokioIo::new(TcpStream::connect(&server.address).await.unwrap());
+    let mut client = http2::Builder::new(TokioExecutor::new());
+    client.initial_stream_window_size(0);
+    let (mut client, connection) = client.handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get(format!("http://{}/livez", server.address));
+    let response = client.send_request(request.body(Full::<Bytes>::default()).unwrap());
+    let answer = response.await.unwrap().into_body().collect();
+    assert!(timeout(LONG, answer).await.expect("an end").is_err());
+}
+
+const LONG: Duration = Duration::from_secs(60);
 
 /// Whom it serves knows it by the certificate.
 async fn with_tls() -> (Server, Certificate) {

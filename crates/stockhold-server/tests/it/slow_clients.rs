@@ -1,4 +1,5 @@
 //! Clients that send a byte a second do not keep the others waiting.
+#![expect(clippy::print_stdout, reason = "the figures are what one reads the test for")]
 
 use std::time::Duration;
 
@@ -12,27 +13,38 @@ use crate::{
 
 const SLOW: usize = 2_000;
 const OTHERS: usize = 8;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 /// Differences below this are those of a machine that does other things as well.
-const NOISE: Duration = Duration::from_millis(5);
+const NOISE: Duration = Duration::from_millis(2);
 
-/// The best of a few rounds each counts, since whatever else the machine does only makes it worse.
+/// Rounds with and without slow clients take turns, so that both meet the same machine; of each
+/// sort the middle one counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_two_thousand_slow_clients_are_hardly_felt() {
     allow_many_files(SLOW as u64 + 200);
     let serving = Serving::start("memory:");
     serving.ask("PUT", "/v1/stock/HOT", r#"{"on_hand":100000000}"#).await.expect(201);
-    let alone = best_p99(&serving.address).await;
-    let mut slow = JoinSet::new();
-    for _ in 0..SLOW {
-        slow.spawn(drip(TcpStream::connect(&serving.address).await.unwrap()));
+    let (mut alone, mut among_them) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        alone.push(p99(&serving.address).await);
+        let mut slow = JoinSet::new();
+        for _ in 0..SLOW {
+            slow.spawn(drip(TcpStream::connect(&serving.address).await.unwrap()));
+        }
+        rest(1_000).await; // until each has sent something
+        among_them.push(p99(&serving.address).await);
+        assert_eq!(slow.len(), SLOW);
+        assert!(slow.try_join_next().is_none(), "a slow client was cut off");
+        slow.shutdown().await;
     }
-    rest(1_000).await;
-    let among_them = best_p99(&serving.address).await;
-    assert_eq!(slow.len(), SLOW);
-    assert!(slow.try_join_next().is_none(), "a slow client was cut off");
-    let bound = (alone * 2).max(NOISE);
-    assert!(among_them <= bound, "p99 {among_them:?}, without slow clients {alone:?}");
+    let told = format!("p99 {among_them:?}, without slow clients {alone:?}");
+    println!("{told}");
+    assert!(middle(among_them) <= NOISE.max(middle(alone) * 2), "{told}");
+}
+
+fn middle(mut rounds: Vec<Duration>) -> Duration {
+    rounds.sort_unstable();
+    rounds[rounds.len() / 2]
 }
 
 /// Sends a head, a byte a second, for as long as the test runs.
@@ -44,14 +56,6 @@ async fn drip(mut stream: TcpStream) {
         }
         rest(1_000).await;
     }
-}
-
-async fn best_p99(address: &str) -> Duration {
-    let mut best = Duration::MAX;
-    for _ in 0..ROUNDS {
-        best = best.min(p99(address).await);
-    }
-    best
 }
 
 async fn p99(address: &str) -> Duration {

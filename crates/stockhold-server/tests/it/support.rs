@@ -7,7 +7,10 @@ use stockhold::{
     Engine,
     clock::{Clock, SystemClock},
 };
-use stockhold_server::serve::Service;
+use stockhold_server::{
+    serve::Service,
+    settings::{self, Layers},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -127,6 +130,11 @@ pub(crate) const JSON: (&str, &str) = ("Content-Type", "application/json");
 /// The body of a place of mugs.
 pub(crate) fn mugs(units: i64) -> String {
     format!(r#"{{"owner":"ann","lines":[{{"sku":"MUG","quantity":{units}}}]}}"#)
+}
+
+/// Server settings, as a file would set them.
+pub(crate) fn set(lines: &str) -> settings::Server {
+    Layers::default().file("test.toml", format!("[server]\n{lines}")).read().unwrap().server
 }
 
 /// A request as bytes.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Connection, Server, request, rest};
+use crate::support::{Connection, Server, request};
 
 const NDJSON: (&str, &str) = ("Content-Type", "application/x-ndjson");
 const CSV: (&str, &str) = ("Content-Type", "text/csv");
@@ -84,8 +84,7 @@ async fn a_bad_row_is_named_by_its_line() {
 #[tokio::test]
 async fn a_bad_row_of_csv_is_named_by_its_line() {
     let server = Server::start().await;
-    let list =
-        "sku,on_hand\nA,1\nB,1.0\nC,\n,1\n\"D,1\nE,1,1\nF,+1\nG, 1\nH,99999999999999999999\nA,1\n";
+    let list = "sku,on_hand\nA,1\nB,1.0\nC,\n,1\n\"D,1\nE,1,1\nF,+1\nG, 1\nH,99999999999999999999\nI,-1\nA,1\n";
     let lines = import(&server, IMPORTS, CSV, list).await;
     let told: Vec<_> = lines[..lines.len() - 1]
         .iter()
@@ -100,9 +99,10 @@ async fn a_bad_row_of_csv_is_named_by_its_line() {
         (8, "on_hand"),
         (9, "on_hand"),
         (10, "on_hand"),
+        (11, "on_hand"),
     ];
     assert_eq!(told, expected);
-    assert_eq!(lines.last(), Some(&sum(1, 0, 1, 8)));
+    assert_eq!(lines.last(), Some(&sum(1, 0, 1, 9)));
 }
 
 #[tokio::test]
@@ -146,6 +146,27 @@ async fn an_export_can_be_imported_again() {
     }
 }
 
+/// More was shipped than a count had found.
+#[tokio::test]
+async fn less_than_none_is_exported_and_to_be_counted_before_it_is_imported() {
+    let server = Server::with_mugs(2).await;
+    let hold = server.hold_mugs(2).await;
+    server.post(&format!("{hold}/confirm"), "{}").await.expect(200);
+    let count = r#"{"count":1,"reason":"found one"}"#;
+    server.post("/v1/stock/MUG/adjustments", count).await.expect(201);
+    server.post(&format!("{hold}/ship"), "{}").await.expect(200);
+    for (format, media_type) in [("csv", CSV), ("ndjson", NDJSON)] {
+        let reply = server.get(&format!("/v1/stock-exports?format={format}")).await.expect(200);
+        let list = reply.text();
+        assert!(list.contains("-1"), "{list}");
+        let lines = import(&server, IMPORTS, media_type, &list).await;
+        let error = &lines[0]["error"];
+        assert_eq!((&error["code"], &error["field"]), (&json!("invalid_field"), &json!("on_hand")));
+        assert!(error["detail"].as_str().unwrap().contains("count the item"), "{error}");
+        assert_eq!(lines[1], sum(0, 0, 0, 1));
+    }
+}
+
 #[tokio::test]
 async fn an_empty_ledger_is_exported_too() {
     let server = Server::start().await;
@@ -169,21 +190,6 @@ async fn begin(server: &Server) -> Connection {
 
 async fn send(connection: &mut Connection, text: &str) {
     connection.send(format!("{:x}\r\n{text}\r\n", text.len()).as_bytes()).await;
-}
-
-#[tokio::test]
-async fn a_client_that_goes_away_stops_its_import_and_keeps_what_was_loaded() {
-    let server = Server::start().await;
-    let mut connection = begin(&server).await;
-    let group: String = (0..500).map(|n| format!("{{\"sku\":\"S{n}\",\"on_hand\":1}}\n")).collect();
-    send(&mut connection, &group).await;
-    send(&mut connection, "{\"sku\":\"LAST\",\"on_hand\":1}\n").await;
-    while server.get("/v1/stock/S499").await.status != 200 {
-        rest(10).await;
-    }
-    drop(connection);
-    rest(100).await;
-    server.get("/v1/stock/LAST").await.expect_problem(404, "unknown_sku");
 }
 
 #[tokio::test(start_paused = true)]

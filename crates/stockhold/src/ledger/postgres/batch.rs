@@ -6,6 +6,7 @@ use super::{
     failure::{self, Trouble},
     hand::Hand,
     life::{self, Life, Time},
+    lines::Lines,
     link::{Connection, Link},
     load::{self, Loaded},
     retire::Tidy,
@@ -35,6 +36,7 @@ pub(super) struct Desk {
     pub(super) instance: i32,
     pub(super) stuck: Stuck,
     pub(super) watch: Watch,
+    pub(super) lines: Lines,
     pub(super) tidy: Tidy,
 }
 
@@ -44,7 +46,9 @@ enum Attempt {
     Ready { applied: Applied, is_written: bool },
     /// Not written: it wants more rows than it had.
     WantsMore,
-    /// Nothing was begun: these commands name rows that are locked by somebody else.
+    /// Not written: the ledger was away, and that has to be noted first.
+    WasAway,
+    /// Nothing was locked: these commands name rows that are locked by somebody else.
     Stuck(Vec<usize>),
 }
 
@@ -63,7 +67,14 @@ impl Desk {
                     return Ok(applied);
                 }
                 Ok(Attempt::WantsMore) => roll_back(&mut connection).await,
+                Ok(Attempt::WasAway) => {
+                    roll_back(&mut connection).await;
+                    if let Err(trouble) = life::note_outage(&mut connection, &self.time).await {
+                        return self.give_up(&mut connection, trouble, &wanted, batch).await;
+                    }
+                }
                 Ok(Attempt::Stuck(commands)) => {
+                    roll_back(&mut connection).await;
                     return Err(ApplyError::Stuck { commands, failure: failure::locked() });
                 }
                 Err(Trouble::Raced(failure)) => {
@@ -89,7 +100,7 @@ impl Desk {
         wanted: &mut Wanted,
         tried: usize,
     ) -> Result<Attempt, Trouble> {
-        load::look_up(connection, wanted).await?;
+        load::begin(connection, wanted, &self.lines).await?;
         let stuck = self.stuck.locked().named_by(&batch.commands, wanted);
         if !(stuck.is_empty() || batch.waits) {
             return Ok(Attempt::Stuck(stuck));
@@ -97,15 +108,9 @@ impl Desk {
         let (mut hand, life) =
             match load::behind_locks(connection, wanted, &self.limits, &self.time).await? {
                 Loaded::Hand(hand, life) => (*hand, life),
-                Loaded::WasAway => {
-                    roll_back(connection).await;
-                    life::note_outage(connection, &self.time).await?;
-                    return Ok(Attempt::WantsMore);
-                }
+                Loaded::WasAway => return Ok(Attempt::WasAway),
             };
-        if matches!(self.time, Time::Server) {
-            self.watch.note(life.now);
-        }
+        self.watch.note(life.server_now);
         self.stuck.forget(hand.names.keys());
         if !hand.missing.is_empty() {
             wanted.items.append(&mut hand.missing);
@@ -133,6 +138,7 @@ impl Desk {
         if hand.book.is_changed() {
             write::new_items(connection, hand).await?;
             write::changes(connection, hand, batch.id, self.instance, sign).await?;
+            self.lines.note(hand.items_of_placed());
             return Ok(true);
         }
         if sign {

@@ -29,14 +29,23 @@ pub(super) enum Time {
 #[derive(Clone, Debug)]
 pub(super) struct Life {
     pub(super) now: Timestamp,
+    /// What the server's own clock showed.
+    pub(super) server_now: Timestamp,
     pub(super) liveness: Liveness,
     sealed: Option<String>,
     sign_after: Duration,
 }
 
 /// `clock_timestamp`, never `now`: a wait for a lock would make that old.
+#[cfg(not(feature = "conformance"))]
 const READ: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, \
-                    alive_at, graces, sealed FROM ledger";
+                    alive_at, graces, sealed, 0::bigint FROM ledger";
+
+/// The same, so that a test can let time pass for all instances. It moves `alive_at` as well, or
+/// that would be an outage.
+#[cfg(feature = "conformance")]
+const READ: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, \
+                    alive_at, graces, sealed, test_clock.ahead FROM ledger, test_clock";
 
 /// Reads the row. To be asked after the last lock was had.
 pub(super) async fn read(client: &Client) -> Result<Row, Error> {
@@ -45,13 +54,15 @@ pub(super) async fn read(client: &Client) -> Result<Row, Error> {
 
 impl Life {
     pub(super) fn of(row: &Row, time: &Time) -> Result<Self, Damaged> {
+        let server_now = rows::timestamp(row, 0)?;
+        let ahead = Duration::from_millis(rows::column::<i64>(row, 4)?.unsigned_abs());
         let (now, sign_after) = match time {
-            Time::Server => (rows::timestamp(row, 0)?, SIGN_OF_LIFE),
+            Time::Server => (server_now.after(ahead), SIGN_OF_LIFE),
             // As the other ledgers do, so that they can be compared.
             Time::Hand(clock) => (clock.now(), Duration::from_millis(1)),
         };
         let (liveness, sealed) = (rows::liveness(row, 1)?, rows::column(row, 3)?);
-        Ok(Self { now, liveness, sealed, sign_after })
+        Ok(Self { now, server_now, liveness, sealed, sign_after })
     }
 
     /// # Errors

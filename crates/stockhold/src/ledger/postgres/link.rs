@@ -12,7 +12,10 @@ use std::{
 use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, Pool, RecyclingMethod};
 use futures_util::future::BoxFuture;
 use tokio::{sync::Semaphore, task::JoinHandle};
-use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls};
+use tokio_postgres::{
+    AsyncMessage, Client, Config, Error, NoTls,
+    error::{DbError, Severity, SqlState},
+};
 use tracing::warn;
 
 use super::failure::{self, Trouble};
@@ -179,10 +182,11 @@ impl Connect for Dial {
 }
 
 /// The transaction is committed here, but perhaps nowhere else. Postgres has no code of its own for
-/// it, and its words are translated; so any warning will do, because a batch gives no cause for one.
-fn is_unconfirmed(notice: &tokio_postgres::error::DbError) -> bool {
-    use tokio_postgres::error::Severity;
-    notice.parsed_severity() == Some(Severity::Warning)
+/// it, and its words are translated; but there is no other plain warning that a batch gives cause for.
+fn is_unconfirmed(notice: &DbError) -> bool {
+    let is_plain =
+        *notice.code() == SqlState::WARNING || *notice.code() == SqlState::ADMIN_SHUTDOWN;
+    notice.parsed_severity() == Some(Severity::Warning) && is_plain
 }
 
 fn now() -> u64 {

@@ -9,6 +9,11 @@ const STEPS: [&str; 1] = [include_str!("schema.sql")];
 /// A number of our own, so that nobody else's advisory lock is in the way: `stockhol` in ASCII.
 const LOCK: i64 = 0x7374_6f63_6b68_6f6c;
 
+/// How far ledger time is ahead of the server's clock, for tests of several processes.
+#[cfg(feature = "conformance")]
+const TEST_CLOCK: &str = "CREATE TABLE IF NOT EXISTS test_clock (ahead bigint NOT NULL); \
+    INSERT INTO test_clock SELECT 0 WHERE NOT EXISTS (SELECT FROM test_clock)";
+
 /// What was found, and done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Migrated {
@@ -40,6 +45,8 @@ pub(super) async fn migrate(client: &Client) -> Result<Migrated, Error> {
     for step in missing {
         client.batch_execute(step).await?;
     }
+    #[cfg(feature = "conformance")]
+    client.batch_execute(TEST_CLOCK).await?;
     let done = format!("UPDATE stockhold_schema SET version = {}; COMMIT", STEPS.len());
     client.batch_execute(&done).await?;
     Ok(Migrated::ToThisVersion)
