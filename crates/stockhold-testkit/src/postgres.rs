@@ -214,7 +214,15 @@ impl PostgresServer {
     /// # Errors
     /// What psql complained about.
     pub fn try_psql(&self, statement: &str) -> Result<String, String> {
-        self.programs.psql(&self.url(), statement)
+        self.psql_at(&self.url(), statement)
+    }
+
+    /// The same at some URL: of another database, or through a proxy.
+    ///
+    /// # Errors
+    /// What psql complained about.
+    pub fn psql_at(&self, url: &str, statement: &str) -> Result<String, String> {
+        self.programs.psql(url, statement)
     }
 
     /// Makes an empty database.

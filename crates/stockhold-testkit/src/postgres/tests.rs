@@ -19,18 +19,18 @@ fn databases_are_apart() {
     let server = PostgresServer::start();
     server.create_database("shop");
     server.psql("CREATE TABLE here ()");
-    let in_shop = server.programs.psql(&server.url_of("shop"), "SELECT * FROM here");
+    let in_shop = server.psql_at(&server.url_of("shop"), "SELECT * FROM here");
     assert!(in_shop.unwrap_err().contains("does not exist"));
 }
 
 #[test]
 fn a_server_with_a_port_is_reached_there_too_by_tls() {
-    let certificate = include_str!("../../../stockhold-server/tests/it/tls/certificate.pem");
-    let key = include_str!("../../../stockhold-server/tests/it/tls/key.pem");
-    let server = PostgresServer::set_up().with_tls(certificate, key).start();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let server = PostgresServer::set_up().with_tls(&certificate, &key).start();
     let url = format!("{}?sslmode=require", server.url_at(server.address().unwrap()));
     let encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
-    assert_eq!(server.programs.psql(&url, encrypted).unwrap(), "t");
+    assert_eq!(server.psql_at(&url, encrypted).unwrap(), "t");
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_paused_server_takes_connections_and_says_nothing() {
     let mut server = PostgresServer::start();
     server.pause();
     let url = format!("{}&connect_timeout=2", server.url());
-    let why = server.programs.psql(&url, "SELECT 1").unwrap_err();
+    let why = server.psql_at(&url, "SELECT 1").unwrap_err();
     assert!(why.contains("timeout expired"), "{why}");
     server.resume();
     assert_eq!(server.psql("SELECT 1"), "1");
