@@ -171,7 +171,7 @@ async fn an_outage_spares_the_holds_that_would_have_died_in_it(kind: Kind) {
 
 #[tokio::test]
 async fn a_hold_that_an_outage_spares_never_shows_as_expired() {
-    for kind in [Kind::Memory, Kind::Sqlite] {
+    for kind in [Kind::Memory, Kind::Sqlite, Kind::Postgres] {
         let shop = Shop::without_sweeper(kind).await;
         shop.create("MUG", 1).await;
         let x = shop.hold("x", &[("MUG", 1)]).await;

@@ -75,29 +75,43 @@ impl Fixture for Sqlite {
     }
 }
 
-/// A server of its own.
+/// A database of a server that belongs to one test.
 #[derive(Debug)]
 pub(crate) struct Postgres {
     clock: ManualClock,
-    server: PostgresServer,
+    server: Arc<PostgresServer>,
+    database: String,
 }
 
 impl Default for Postgres {
     fn default() -> Self {
-        Self { clock: ManualClock::default(), server: PostgresServer::start() }
+        let (server, database) = (Arc::new(PostgresServer::start()), "postgres".to_owned());
+        Self { clock: ManualClock::default(), server, database }
     }
 }
 
 impl Postgres {
-    pub(crate) fn server(&self) -> &PostgresServer {
-        &self.server
+    /// An empty database of a server that has others.
+    pub(crate) fn on(server: &Arc<PostgresServer>, database: String) -> Self {
+        server.create_database(&database);
+        Self { clock: ManualClock::default(), server: Arc::clone(server), database }
+    }
+
+    /// Runs a statement as somebody with a shell would.
+    pub(crate) fn shell(&self, statement: &str) -> String {
+        let answer = self.server.psql_at(&self.url(), statement);
+        answer.unwrap_or_else(|why| panic!("{statement}: {why}"))
+    }
+
+    fn url(&self) -> String {
+        self.server.url_of(&self.database)
     }
 
     /// As an instance with this number.
     pub(crate) async fn open_as(&self, instance: i32, limits: Limits) -> Arc<dyn Ledger> {
         let (clock, instance) = (Some(Arc::new(self.clock.clone()) as Arc<_>), Some(instance));
         let options = PostgresOptions { limits, clock, instance, ..PostgresOptions::default() };
-        let ledger = PostgresLedger::connect(&self.server.url(), options).await;
+        let ledger = PostgresLedger::connect(&self.url(), options).await;
         Arc::new(ledger.expect("it connects"))
     }
 }
