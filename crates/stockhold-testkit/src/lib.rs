@@ -6,13 +6,20 @@
 
 mod child;
 mod folder;
+pub mod history;
 mod port;
 pub mod postgres;
+pub mod process;
 pub mod proxy;
+pub mod redis;
 mod time;
 mod user;
 
 pub use child::Child;
+pub use history::{History, Recorder};
 pub use postgres::PostgresServer;
+pub use process::ServerProcess;
 pub use proxy::Proxy;
+pub use redis::RedisServer;
+pub use rustix::process::Signal;
 pub use time::{now, until};

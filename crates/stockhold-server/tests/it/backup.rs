@@ -13,6 +13,7 @@ use std::{
 use serde_json::{Value, json};
 use stockhold::clock::SystemClock;
 use stockhold_server::client::Connection;
+use stockhold_testkit::Signal;
 use tokio::task::JoinSet;
 
 use crate::{
@@ -77,7 +78,7 @@ async fn every_hold_that_was_answered_before_a_backup_is_in_it() {
     sale.wait_for(before.len() + 500).await;
     sale.is_over.store(true, Ordering::Relaxed);
     clients.join_all().await;
-    assert_eq!(serving.end("TERM").0, Some(0));
+    assert_eq!(serving.end(Signal::TERM).0, Some(0));
 
     restore(&copy, &ledger);
     let serving = Serving::start(&url(&ledger));
@@ -89,7 +90,7 @@ async fn every_hold_that_was_answered_before_a_backup_is_in_it() {
     let last = sale.answered().pop().unwrap();
     let reply = shop.get(&format!("/v1/holds/{last}")).await.unwrap();
     assert_eq!(reply.status, 404, "what came after it is not there");
-    assert_eq!(serving.end("TERM").0, Some(0));
+    assert_eq!(serving.end(Signal::TERM).0, Some(0));
     let report = run(&["verify", "--ledger", &url(&ledger)]);
     assert_eq!(report.status.code(), Some(0), "{}", String::from_utf8_lossy(&report.stdout));
 }

@@ -10,6 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 use stockhold::clock::{Clock, SystemClock};
+use stockhold_testkit::Signal;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, tcp::OwnedWriteHalf},
@@ -118,7 +119,7 @@ async fn slow_scenario_18_a_million_rows_are_loaded_while_holds_go_on() {
     stop.store(true, Ordering::Relaxed);
     let (placed, longest) = shopper.await.unwrap();
     assert!(placed > 100 && longest < 2_000, "{placed} holds, the longest took {longest} ms");
-    assert_eq!(serving.end("TERM").0, Some(0));
+    assert_eq!(serving.end(Signal::TERM).0, Some(0));
     let report = run(&["verify", "--ledger", &ledger]);
     assert_eq!(report.status.code(), Some(0), "{}", String::from_utf8_lossy(&report.stdout));
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use stockhold_testkit::Signal;
 
 use crate::{
     certificate::Certificate,
@@ -313,7 +314,7 @@ fn a_doctor_names_what_is_well_and_what_is_not() {
         assert_eq!(verdict(&said, name), "ok", "{said:?}");
     }
     let address = serving.address.clone();
-    assert_eq!(serving.end("TERM").0, Some(0));
+    assert_eq!(serving.end(Signal::TERM).0, Some(0));
     let said = ask(&address, &doctor).ends(1);
     assert_eq!(verdict(&said, "server"), "bad");
     std::fs::write(&path, "not a ledger".repeat(1_000)).unwrap();

@@ -1,6 +1,7 @@
 //! What an operator sees: metrics and the log.
 
 use serde_json::Value;
+use stockhold_testkit::Signal;
 
 use crate::{
     child::Serving,
@@ -43,7 +44,7 @@ async fn log_of(args: &[&str]) -> String {
     serving.ask("PUT", "/v1/stock/MUG", r#"{"on_hand":1}"#).await.expect(201);
     serving.ask("POST", "/v1/holds", &mugs(1)).await.expect(201);
     serving.ask("GET", "/v1/stock/x", "").await.expect(404);
-    let (code, log) = serving.end("TERM");
+    let (code, log) = serving.end(Signal::TERM);
     assert_eq!(code, Some(0));
     log
 }

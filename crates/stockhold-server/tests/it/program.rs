@@ -1,5 +1,7 @@
 //! The program itself: what it prints, and how it ends.
 
+use stockhold_testkit::Signal;
+
 use crate::{
     child::{Serving, run, url},
     support::mugs,
@@ -7,7 +9,7 @@ use crate::{
 
 #[tokio::test]
 async fn a_server_says_where_it_listens_and_ends_in_good_order() {
-    for signal in ["INT", "TERM"] {
+    for signal in [Signal::INT, Signal::TERM] {
         let serving = Serving::start("memory:");
         let expected = format!("listening on http://{} (ledger memory:)\n", serving.address);
         assert_eq!(serving.line, expected);
@@ -23,7 +25,7 @@ async fn what_was_answered_is_there_after_a_restart() {
     let serving = Serving::start(&ledger);
     serving.ask("PUT", "/v1/stock/MUG", r#"{"on_hand":5}"#).await.expect(201);
     let hold = serving.ask("POST", "/v1/holds", &mugs(2)).await.expect(201);
-    assert_eq!(serving.end("TERM").0, Some(0));
+    assert_eq!(serving.end(Signal::TERM).0, Some(0));
     let serving = Serving::start(&ledger);
     let again = serving.ask("GET", hold.header("location").unwrap(), "").await.expect(200);
     assert_eq!(again.json()["id"], hold.json()["id"]);
@@ -58,7 +60,7 @@ async fn a_broken_invariant_has_an_exit_code_of_its_own() {
     let path = folder.path().join("shop.db");
     let serving = Serving::start(&url(&path));
     serving.ask("PUT", "/v1/stock/MUG", r#"{"on_hand":5}"#).await.expect(201);
-    assert_eq!(serving.end("TERM").0, Some(0));
+    assert_eq!(serving.end(Signal::TERM).0, Some(0));
     let by_hand = rusqlite::Connection::open(&path).unwrap();
     by_hand.execute("UPDATE stock SET held = 1", []).unwrap();
     drop(by_hand);

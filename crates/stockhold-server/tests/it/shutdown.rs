@@ -12,6 +12,7 @@ use std::{
 
 use serde_json::Value;
 use stockhold_server::client::{Connection, Reply};
+use stockhold_testkit::Signal;
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
@@ -49,7 +50,7 @@ async fn slow_sigterm_under_load_leaves_no_request_half_done_twenty_times() {
         held += u32::try_from(placed + told.len()).unwrap();
         let hot = serving.ask("GET", "/v1/stock/HOT", "").await.expect(200).json();
         assert_eq!(hot["held"].as_u64(), Some(u64::from(held)), "round {round}");
-        assert_eq!(serving.end("TERM"), (Some(0), String::new()));
+        assert_eq!(serving.end(Signal::TERM), (Some(0), String::new()));
     }
     println!(
         "{:.0} requests/s, starts and ends included",
@@ -62,7 +63,7 @@ async fn slow_sigterm_under_load_leaves_no_request_half_done_twenty_times() {
 async fn stock(path: &Path) {
     let serving = Serving::start(&url(path));
     serving.ask("PUT", "/v1/stock/HOT", r#"{"on_hand":100000000}"#).await.expect(201);
-    assert_eq!(serving.end("TERM").0, Some(0));
+    assert_eq!(serving.end(Signal::TERM).0, Some(0));
 }
 
 async fn load_until_terminated(path: &Path, round: u64) -> Vec<Told> {
@@ -72,7 +73,7 @@ async fn load_until_terminated(path: &Path, round: u64) -> Vec<Told> {
         clients.spawn(place_until_unanswered(serving.address.clone(), format!("{round}-{client}")));
     }
     rest(200 + round * 37 % 200).await;
-    let ended = tokio::task::spawn_blocking(move || serving.end("TERM")).await.unwrap();
+    let ended = tokio::task::spawn_blocking(move || serving.end(Signal::TERM)).await.unwrap();
     assert_eq!(ended, (Some(0), String::new()), "round {round}");
     clients.join_all().await
 }
@@ -125,7 +126,7 @@ async fn slow_whoever_insists_across_restarts_has_exactly_one_hold() {
     }
     for _ in 0..RESTARTS {
         rest(300).await;
-        let ended = tokio::task::spawn_blocking(move || serving.end("TERM")).await.unwrap();
+        let ended = tokio::task::spawn_blocking(move || serving.end(Signal::TERM)).await.unwrap();
         assert_eq!(ended, (Some(0), String::new()));
         serving = Serving::start_with(&url(&path), &["--listen", &address]);
         assert_eq!(serving.address, address, "it did not start again: {}", serving.line);

@@ -25,9 +25,9 @@ fn databases_are_apart() {
 
 #[test]
 fn a_server_with_a_port_is_reached_there_too_by_tls() {
-    let certificate = include_str!("../../../stockhold-server/tests/it/tls/certificate.pem");
-    let key = include_str!("../../../stockhold-server/tests/it/tls/key.pem");
-    let server = PostgresServer::set_up().with_tls(certificate, key).start();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let server = PostgresServer::set_up().with_tls(&certificate, &key).start();
     let url = format!("{}?sslmode=require", server.url_at(server.address().unwrap()));
     let encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
     assert_eq!(server.psql_at(&url, encrypted).unwrap(), "t");
