@@ -73,6 +73,17 @@ pub struct HoldRow {
     pub transitions: Vec<TransitionRow>,
 }
 
+/// A line of an active hold, in a list that a ledger keeps of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedRow {
+    /// The ledger's own number of the item.
+    pub item: i64,
+    /// The deadline of the hold, in ms since 1970 on the ledger's clock.
+    pub deadline: i64,
+    /// The index of the line, counted from 0.
+    pub line: i64,
+}
+
 /// A row of the stock history. Quantities are units.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MovementRow {
@@ -160,10 +171,39 @@ impl Verifier {
 
     /// Takes a hold; each hold once, in any order.
     pub fn hold(&mut self, row: &HoldRow) {
+        self.live(row);
+    }
+
+    /// Takes a hold of a ledger that keeps a list of the lines of active holds, and what that list
+    /// has of it, sorted by [`ListedRow::line`]. A line that it lacks is never swept.
+    pub fn listed_hold(&mut self, row: &HoldRow, listed: &[ListedRow]) {
+        let is_active = self.live(row);
+        let lines = (0..).zip(&row.lines);
+        let expected = lines.map(|(line, LineRow { item, .. })| ListedRow {
+            item: *item,
+            deadline: row.deadline,
+            line,
+        });
+        let expected: Vec<_> = expected.filter(|_| is_active).collect();
+        if expected != listed {
+            let detail = format_args!("is listed as active by {listed:?}, instead of {expected:?}");
+            self.findings.rows(format_args!("hold {}", row.id), detail);
+        }
+    }
+
+    /// Takes a row that belongs to a hold which is not there; `what` says which row it is.
+    pub fn stray(&mut self, what: &str, hold: HoldId) {
+        self.findings
+            .rows(format_args!("{what}"), format_args!("is of hold {hold}, which is not there"));
+    }
+
+    /// Says whether the hold is active.
+    fn live(&mut self, row: &HoldRow) -> bool {
         self.holds = self.holds.saturating_add(1);
         check_frame(row, &mut self.findings);
         let life = self.lives.live(row, &mut self.findings);
-        if life.is_active {
+        let is_active = life.is_active;
+        if is_active {
             self.overdue.watch(row.deadline, row.id);
         }
         for (index, (line, units)) in row.lines.iter().zip(life.lines).enumerate() {
@@ -175,6 +215,7 @@ impl Verifier {
                 twice(row, index, &mut self.findings);
             }
         }
+        is_active
     }
 
     /// Takes what removed holds have left behind; each item once.
@@ -361,6 +402,36 @@ mod tests {
         let report = rows.verify();
         let (items, holds, movements) = (2, 7, 4);
         assert_eq!(report, Report { items, holds, movements, ..Report::default() });
+    }
+
+    #[test]
+    fn a_list_of_active_holds_has_exactly_their_lines() {
+        let listed = |line: i64| ListedRow { item: line + 1, deadline: 31_000, line };
+        let violations = |row: &HoldRow, listed: &[ListedRow]| {
+            let mut verifier = Verifier::new();
+            shop().items.into_iter().for_each(|row| verifier.item(row));
+            verifier.listed_hold(row, listed);
+            let report = verifier.finish(2_000);
+            report.violations.iter().filter(|v| v.invariant == Invariant::Rows).count()
+        };
+        let (active, over) = (hold(&[2, 3], &[]), hold(&[2, 3], &[("release", None)]));
+        assert_eq!(violations(&active, &[listed(0), listed(1)]), 0);
+        assert_eq!(violations(&over, &[]), 0);
+        assert_eq!(violations(&active, &[listed(0)]), 1);
+        assert_eq!(violations(&active, &[]), 1);
+        assert_eq!(violations(&over, &[listed(1)]), 1);
+        let late = ListedRow { deadline: 31_001, ..listed(1) };
+        assert_eq!(violations(&active, &[listed(0), late]), 1);
+    }
+
+    #[test]
+    fn a_row_of_a_hold_that_is_not_there_is_found() {
+        let mut verifier = Verifier::new();
+        verifier.stray("step 3", HoldId::from_bytes([1; 16]));
+        let report = verifier.finish(2_000);
+        let detail = "rows: step 3: is of hold 01010101-0101-0101-0101-010101010101, \
+                      which is not there";
+        assert_eq!(report.violations[0].to_string(), detail);
     }
 
     #[test]

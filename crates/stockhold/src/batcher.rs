@@ -1,13 +1,14 @@
 //! The lane: gathers what waits, folds it into one transaction, answers.
 //!
-//! While a batch commits, the next one gathers: no timer, and no delay when nothing else waits.
+//! While a batch commits, the next one gathers: no timer, and no delay when nothing else waits. Over
+//! a ledger that many instances share, a second batch may be begun meanwhile, if many wait.
 //! Three sorts of commands wait in queues of their own, and each has its share of every batch, so
 //! that a rush of places cannot hold up a confirm, nor a sweep either of them.
 
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -57,6 +58,10 @@ struct Shared {
     alarm: Arc<Alarm>,
     metrics: Arc<Metrics>,
     settings: Settings,
+    /// The most batches at once.
+    lanes: usize,
+    /// The number of the next group.
+    groups: AtomicU64,
 }
 
 /// Why a batch was not applied, after everything was done to find out.
@@ -84,12 +89,14 @@ impl Lane {
             stuck: Mutex::default(),
             has_stuck: Notify::new(),
             is_done: AtomicBool::new(false),
+            lanes: settings.lanes_over(&*ledger),
             ledger,
             clock,
             ids,
             alarm,
             metrics,
             settings,
+            groups: AtomicU64::new(0),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -146,10 +153,11 @@ impl Lane {
         commands: Vec<Command>,
     ) -> Vec<Result<oneshot::Receiver<Answer>, Failure>> {
         let since = self.shared.clock.boot();
+        let group = Some(self.shared.groups.fetch_add(1, Ordering::Relaxed));
         let mut queues = self.queues();
         let push = |command| {
             let (caller, answer) = oneshot::channel();
-            let waiting = Waiting { command, reply: Reply::Caller(caller), since };
+            let waiting = Waiting { command, reply: Reply::Caller(caller), since, group };
             self.push(&mut queues, waiting).map(|()| answer)
         };
         let waiting = commands.into_iter().map(push).collect();
@@ -160,7 +168,7 @@ impl Lane {
 
     fn enqueue(&self, command: Command, reply: Reply) -> Result<(), Failure> {
         let since = self.shared.clock.boot();
-        self.push(&mut self.queues(), Waiting { command, reply, since })?;
+        self.push(&mut self.queues(), Waiting { command, reply, since, group: None })?;
         self.shared.ready.notify_one();
         Ok(())
     }
@@ -174,8 +182,11 @@ impl Lane {
     /// Works until the lane is closed and everything queued is done.
     pub(crate) async fn run(self) {
         let aside = tokio::spawn(self.clone().run_aside());
-        while let Some(piece) = self.next_piece().await {
-            self.work(piece).await;
+        let beside = (1..self.shared.lanes).map(|_| tokio::spawn(self.clone().run_one()));
+        let beside: Vec<_> = beside.collect();
+        self.clone().run_one().await;
+        for lane in beside {
+            drop(lane.await);
         }
         self.shared.is_done.store(true, Ordering::Release);
         self.shared.has_stuck.notify_one();
@@ -183,12 +194,23 @@ impl Lane {
         drop(aside.await);
     }
 
+    async fn run_one(self) {
+        while let Some(piece) = self.next_piece().await {
+            let groups = piece.groups();
+            self.work(piece).await;
+            self.queues().done(&groups);
+            self.shared.ready.notify_one();
+        }
+        // The next one has to see as well that the lane is closed.
+        self.shared.ready.notify_one();
+    }
+
     async fn next_piece(&self) -> Option<Piece> {
         loop {
             if let Some(piece) = self.take() {
                 return Some(piece);
             }
-            if self.queues().closed {
+            if self.queues().is_done() {
                 return None;
             }
             self.shared.ready.notified().await;
@@ -198,7 +220,7 @@ impl Lane {
     fn take(&self) -> Option<Piece> {
         let now = self.shared.clock.boot();
         let mut queues = self.queues();
-        let piece = queues.take(&self.shared.settings, now)?;
+        let piece = queues.take(&self.shared.settings, self.shared.lanes, now)?;
         let left = queues.lengths();
         drop(queues);
         let waited = (!piece.commands.is_empty()).then_some(piece.waited);

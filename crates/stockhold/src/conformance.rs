@@ -43,7 +43,7 @@ use stockhold_core::{Command, HoldState, Limits, Outcome, Rejection, Timestamp};
 use crate::{
     FailureKind,
     clock::{Clock, ManualClock, SystemClock},
-    ledger::{BatchId, HoldQuery, Ledger, MovementQuery, StockQuery},
+    ledger::{Applied, BatchId, HoldQuery, Ledger, MovementQuery, StockQuery},
 };
 
 pub mod ask;
@@ -412,6 +412,11 @@ pub async fn due_finds_the_oldest_first(fixture: &dyn Fixture) {
 /// `next_due` is in how long the next one dies.
 pub async fn due_knows_the_next_deadline(fixture: &dyn Fixture) {
     let desk = Desk::open(fixture).await;
+    // A shared ledger need not know of holds that the batch has not placed.
+    let is_shared = desk.ledger().is_shared();
+    let told = |applied: Applied, next_due| {
+        applied.next_due == next_due || is_shared && applied.next_due.is_none()
+    };
     assert_eq!(desk.next_due().await, None);
     assert_eq!(desk.applied([ask::create("MUG", 9)]).await.next_due, None);
     let places = [(30_000, 1), (10_000, 2)].map(|(ms, n)| ask::place_for(ms, n, &[("MUG", 1)]));
@@ -419,10 +424,10 @@ pub async fn due_knows_the_next_deadline(fixture: &dyn Fixture) {
     assert_eq!(desk.next_due().await, Some(10 * SECOND));
     desk.pass(4 * SECOND).await;
     assert_eq!(desk.next_due().await, Some(6 * SECOND));
-    assert_eq!(desk.applied([]).await.next_due, Some(6 * SECOND));
+    assert!(told(desk.applied([]).await, Some(6 * SECOND)));
     desk.pass(7 * SECOND).await;
     assert_eq!(desk.next_due().await, Some(Duration::ZERO));
-    assert_eq!(desk.applied([ask::expire(2)]).await.next_due, Some(19 * SECOND));
+    assert!(told(desk.applied([ask::expire(2)]).await, Some(19 * SECOND)));
     assert_eq!(desk.applied([ask::confirm(1)]).await.next_due, None);
     assert_eq!(desk.next_due().await, None);
 }

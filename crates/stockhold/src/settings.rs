@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use crate::{Failure, FailureKind};
+use crate::{Failure, FailureKind, ledger::Ledger};
 
 /// How the engine gathers work, and how long it makes anybody wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
+    /// The most batches that are applied at once; 0, the default: as many as suit the ledger. A
+    /// ledger that one process writes does one after the other whatever is set here; over one that
+    /// many share it is 2.
+    pub lanes: usize,
     /// The most commands in one transaction: 1,000.
     pub batch_commands: usize,
     /// About how many bytes of commands go into one transaction: 1 MiB.
@@ -35,6 +39,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            lanes: 0,
             batch_commands: 1_000,
             batch_bytes: 1 << 20,
             max_behind: Duration::from_millis(250),
@@ -49,6 +54,15 @@ impl Default for Settings {
 }
 
 impl Settings {
+    pub(crate) fn lanes_over(&self, ledger: &dyn Ledger) -> usize {
+        const SHARED: usize = 2;
+        match (ledger.is_shared(), self.lanes) {
+            (false, _) => 1,
+            (true, 0) => SHARED,
+            (true, lanes) => lanes,
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<(), Failure> {
         let wrong = |message| Err(Failure::new(FailureKind::Invalid, message));
         if self.batch_commands < 3 {

@@ -17,7 +17,18 @@ pub(super) struct Queues {
     /// The ledger should say that it is alive.
     pub(super) beat: bool,
     pub(super) closed: bool,
+    /// Batches that are being applied.
+    at_work: usize,
+    /// Commands that came together, of which some are being applied: the others keep their order.
+    together: Vec<Group>,
 }
+
+/// The number of commands that came together.
+pub(super) type Group = u64;
+
+/// So many commands have to wait before a batch is begun beside another one. Fewer gain more from
+/// sharing a commit than from not waiting for it.
+const WORTH_A_BATCH: usize = 256;
 
 /// Which queue a command waits in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +43,8 @@ pub(super) struct Waiting {
     pub(super) command: Command,
     pub(super) reply: Reply,
     pub(super) since: Duration,
+    /// With which others it came, if it did.
+    pub(super) group: Option<Group>,
 }
 
 /// Who wants to know.
@@ -66,6 +79,8 @@ pub(super) struct Piece {
     pub(super) until: Duration,
     /// They wait for rows that somebody else has locked.
     pub(super) is_stuck: bool,
+    /// The groups of which it has a part.
+    groups: Vec<Group>,
 }
 
 impl Sort {
@@ -111,7 +126,17 @@ impl Queues {
     }
 
     /// Takes the next batch: of each sort its share, then of each what still fits.
-    pub(super) fn take(&mut self, settings: &Settings, now: Duration) -> Option<Piece> {
+    pub(super) fn take(
+        &mut self,
+        settings: &Settings,
+        lanes: usize,
+        now: Duration,
+    ) -> Option<Piece> {
+        let waiting: usize = self.lengths().iter().map(|(_, length)| length).sum();
+        let is_free = self.at_work == 0 || (self.at_work < lanes && waiting >= WORTH_A_BATCH);
+        if !is_free {
+            return None;
+        }
         let beat = std::mem::take(&mut self.beat);
         let mut piece = Piece {
             commands: Vec::new(),
@@ -119,17 +144,38 @@ impl Queues {
             waited: Duration::ZERO,
             until: Duration::ZERO,
             is_stuck: false,
+            groups: Vec::new(),
         };
         let mut room = Room { commands: settings.batch_commands, bytes: settings.batch_bytes };
         let share = settings.batch_commands / 3;
         for most in [share, usize::MAX] {
             for queue in [&mut self.settles, &mut self.sweeps, &mut self.places] {
-                piece.take_from(queue, most, &mut room, now);
+                piece.take_from(queue, most, &mut room, now, &self.together);
             }
         }
         let deadline = now.saturating_add(settings.command_deadline);
         piece.until = deadline.saturating_sub(piece.waited);
-        (beat || !piece.commands.is_empty()).then_some(piece)
+        if !beat && piece.commands.is_empty() {
+            return None;
+        }
+        self.at_work = self.at_work.saturating_add(1);
+        self.together.extend(&piece.groups);
+        Some(piece)
+    }
+
+    /// Whether nothing is left to be taken, now and later.
+    pub(super) fn is_done(&self) -> bool {
+        self.closed && self.lengths().iter().all(|(_, length)| *length == 0)
+    }
+
+    /// A batch is done that had parts of these groups.
+    pub(super) fn done(&mut self, groups: &[Group]) {
+        self.at_work = self.at_work.saturating_sub(1);
+        for group in groups {
+            if let Some(at) = self.together.iter().position(|other| other == group) {
+                self.together.swap_remove(at);
+            }
+        }
     }
 
     /// How many commands wait in each queue.
@@ -166,9 +212,11 @@ impl Piece {
         most: usize,
         room: &mut Room,
         now: Duration,
+        together: &[Group],
     ) {
+        let has_begun = |waiting: &Waiting| waiting.group.is_some_and(|g| together.contains(&g));
         for _ in 0..most {
-            if room.commands == 0 || room.bytes == 0 {
+            if room.commands == 0 || room.bytes == 0 || queue.front().is_some_and(has_begun) {
                 return;
             }
             let Some(waiting) = queue.pop_front() else { return };
@@ -178,6 +226,9 @@ impl Piece {
             room.commands -= 1;
             room.bytes = room.bytes.saturating_sub(about_bytes(&waiting.command));
             self.waited = self.waited.max(now.saturating_sub(waiting.since));
+            if let Some(group) = waiting.group.filter(|group| !self.groups.contains(group)) {
+                self.groups.push(group);
+            }
             self.commands.push(waiting.command);
             self.replies.push(waiting.reply);
         }
@@ -209,9 +260,15 @@ impl Piece {
         (stuck, rest)
     }
 
-    const fn empty(&self) -> Self {
+    pub(super) fn groups(&self) -> Vec<Group> {
+        self.groups.clone()
+    }
+
+    /// The groups are done when the piece that was taken is.
+    fn empty(&self) -> Self {
         let (waited, until, is_stuck) = (self.waited, self.until, self.is_stuck);
-        Self { commands: Vec::new(), replies: Vec::new(), waited, until, is_stuck }
+        let (commands, replies, groups) = (Vec::new(), Vec::new(), Vec::new());
+        Self { commands, replies, waited, until, is_stuck, groups }
     }
 
     pub(super) fn fail(&mut self, failure: &Failure) {

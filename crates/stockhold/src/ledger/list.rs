@@ -6,6 +6,10 @@ use crate::{Failure, FailureKind};
 
 /// The most items that a page may be asked for.
 const MOST: usize = 1_000;
+/// The most holds that are looked at for one page.
+pub(crate) const MOST_HOLDS: usize = 10_000;
+/// The most movements that are looked at for one page.
+pub(crate) const MOST_MOVEMENTS: usize = 50_000;
 
 /// Some items of a list, and where to go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +121,11 @@ impl StockQuery {
         let first = (self.prefix.as_str(), "");
         let after = self.after.as_ref().map(|key| (key.sku.as_str(), key.location.as_str()));
         after.map_or(first, |after| after.max(first))
+    }
+
+    /// Whether the item is one of those that are asked for, wherever the page begins.
+    pub(crate) fn admits(&self, key: &ItemKey) -> bool {
+        key.sku.as_str().starts_with(&self.prefix)
     }
 }
 

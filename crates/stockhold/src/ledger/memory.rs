@@ -153,8 +153,7 @@ impl State {
 
     fn items(&self, query: &StockQuery, now: Timestamp) -> Page<StockView, ItemKey> {
         let place = |key: &ItemKey| (key.sku.as_str(), key.location.as_str()) > query.begin();
-        let is_asked_for =
-            |key: &ItemKey| place(key) && key.sku.as_str().starts_with(&query.prefix);
+        let is_asked_for = |key: &ItemKey| place(key) && query.admits(key);
         let items = self.book.items().filter(|item| is_asked_for(&item.key));
         let mut items: Vec<_> = items.collect();
         items.sort_unstable_by(|a, b| a.key.cmp(&b.key));

@@ -37,15 +37,18 @@ use crate::{Failure, FailureKind};
 
 mod audit;
 mod batch;
+mod deadlines;
 mod failure;
 mod hand;
 mod inspect;
 mod life;
+mod lines;
 mod link;
 mod load;
 mod retire;
 mod rows;
 mod schema;
+mod snapshot;
 mod stuck;
 mod tls;
 #[cfg(feature = "sqlite")]
@@ -57,8 +60,13 @@ mod watch;
 mod write;
 
 /// Begins a batch. An instance that is paused in the middle of one must not hold a hot row for long.
+///
+/// Every statement of a batch names its rows by an index, a thousand of them at most. Of a table
+/// that grew since it was last analysed, the planner may think otherwise, and read the whole of it.
 const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = '2s'; \
-                     SET LOCAL idle_in_transaction_session_timeout = '2s'";
+    SET LOCAL idle_in_transaction_session_timeout = '2s'; SET LOCAL enable_seqscan = off; \
+    SET LOCAL enable_bitmapscan = off; SET LOCAL enable_hashjoin = off; \
+    SET LOCAL enable_mergejoin = off; SET LOCAL jit = off";
 
 /// How to open a [`PostgresLedger`].
 #[derive(Clone, Debug)]
@@ -73,6 +81,10 @@ pub struct PostgresOptions {
     /// Ledger time by hand instead of by the server's clock.
     #[cfg(feature = "conformance")]
     pub clock: Option<Arc<dyn crate::clock::Clock>>,
+    /// The number of this instance, instead of a random one: so that a ledger that is opened again
+    /// counts as the same.
+    #[cfg(feature = "conformance")]
+    pub instance: Option<i32>,
 }
 
 impl Default for PostgresOptions {
@@ -83,6 +95,8 @@ impl Default for PostgresOptions {
             allow_unsafe: false,
             #[cfg(feature = "conformance")]
             clock: None,
+            #[cfg(feature = "conformance")]
+            instance: None,
         }
     }
 }
@@ -129,7 +143,10 @@ impl PostgresLedger {
         refuse_to_be_sealed(&mut connection).await.map_err(Trouble::into_failure)?;
         let time = time(&mut connection, &options).await.map_err(Trouble::into_failure)?;
         drop(connection);
-        Ok(Self { desk: Arc::new(desk(link, options.limits, time)) })
+        let desk = desk(link, options.limits, time);
+        #[cfg(feature = "conformance")]
+        let desk = Desk { instance: options.instance.unwrap_or(desk.instance), ..desk };
+        Ok(Self { desk: Arc::new(desk) })
     }
 
     /// Recomputes the invariants of a database, and changes nothing: also beside servers that have it
@@ -157,8 +174,8 @@ impl PostgresLedger {
 }
 
 fn desk(link: Link, limits: Limits, time: Time) -> Desk {
-    let (stuck, watch) = Default::default();
-    Desk { link, limits, time, instance: instance(), stuck, watch }
+    let (stuck, watch, lines, tidy) = Default::default();
+    Desk { link, limits, time, instance: instance(), stuck, watch, lines, tidy }
 }
 
 /// A shop that moves is not served from here any more, or not yet.
@@ -300,7 +317,11 @@ impl Ledger for PostgresLedger {
         limit: usize,
     ) -> Result<Retired, Failure> {
         self.check_open()?;
-        retire::some(&self.desk, age, after, limit).await.map_err(Trouble::into_failure)
+        let desk = Arc::clone(&self.desk);
+        // In a task of its own: whoever stops waiting leaves no transaction behind.
+        let retiring = tokio::spawn(async move { retire::some(&desk, age, after, limit).await });
+        let gone = |e| Failure::new(FailureKind::Unavailable, "a step was lost").caused_by(e);
+        retiring.await.map_err(gone)?.map_err(Trouble::into_failure)
     }
 
     async fn verify(&self) -> Result<Report, Failure> {

@@ -10,9 +10,11 @@ use stockhold::{
     ledger::{
         Ledger,
         memory::MemoryLedger,
+        postgres::{PostgresLedger, PostgresOptions},
         sqlite::{SqliteLedger, SqliteOptions},
     },
 };
+use stockhold_testkit::PostgresServer;
 use tempfile::TempDir;
 
 /// Nothing stays: every opened ledger is empty.
@@ -73,11 +75,54 @@ impl Fixture for Sqlite {
     }
 }
 
+/// A server of its own.
+#[derive(Debug)]
+pub(crate) struct Postgres {
+    clock: ManualClock,
+    server: PostgresServer,
+}
+
+impl Default for Postgres {
+    fn default() -> Self {
+        Self { clock: ManualClock::default(), server: PostgresServer::start() }
+    }
+}
+
+impl Postgres {
+    pub(crate) fn server(&self) -> &PostgresServer {
+        &self.server
+    }
+
+    /// As an instance with this number.
+    pub(crate) async fn open_as(&self, instance: i32, limits: Limits) -> Arc<dyn Ledger> {
+        let (clock, instance) = (Some(Arc::new(self.clock.clone()) as Arc<_>), Some(instance));
+        let options = PostgresOptions { limits, clock, instance, ..PostgresOptions::default() };
+        let ledger = PostgresLedger::connect(&self.server.url(), options).await;
+        Arc::new(ledger.expect("it connects"))
+    }
+}
+
+#[async_trait]
+impl Fixture for Postgres {
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    fn durable(&self) -> bool {
+        true
+    }
+
+    async fn open(&self, limits: Limits) -> Arc<dyn Ledger> {
+        self.open_as(1, limits).await
+    }
+}
+
 /// Which ledger a story is told on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     Memory,
     Sqlite,
+    Postgres,
 }
 
 impl Kind {
@@ -85,6 +130,7 @@ impl Kind {
         match self {
             Self::Memory => Arc::new(Memory::default()),
             Self::Sqlite => Arc::new(Sqlite::default()),
+            Self::Postgres => Arc::new(Postgres::default()),
         }
     }
 }
@@ -106,6 +152,10 @@ macro_rules! on_each_ledger {
         mod sqlite {
             use crate::fixture::Kind;
             $(#[tokio::test $how] async fn $story() { super::$story(Kind::Sqlite).await; })+
+        }
+        mod postgres {
+            use crate::fixture::Kind;
+            $(#[tokio::test $how] async fn $story() { super::$story(Kind::Postgres).await; })+
         }
     };
 }

@@ -2,7 +2,8 @@
 
 use stockhold::conformance;
 
-use crate::fixture::{Memory, Sqlite};
+use crate::fixture::{Memory, Postgres, Sqlite};
 
 conformance::suite!(memory, Memory::default());
+conformance::suite!(postgres, Postgres::default());
 conformance::suite!(sqlite, Sqlite::default());

@@ -6,8 +6,10 @@ use super::{
     failure::{self, Trouble},
     hand::Hand,
     life::{self, Life, Time},
+    lines::Lines,
     link::{Connection, Link},
     load::{self, Loaded},
+    retire::Tidy,
     stuck::Stuck,
     wanted::Wanted,
     watch::Watch,
@@ -34,6 +36,8 @@ pub(super) struct Desk {
     pub(super) instance: i32,
     pub(super) stuck: Stuck,
     pub(super) watch: Watch,
+    pub(super) lines: Lines,
+    pub(super) tidy: Tidy,
 }
 
 /// What became of one attempt.
@@ -44,7 +48,7 @@ enum Attempt {
     WantsMore,
     /// Not written: the ledger was away, and that has to be noted first.
     WasAway,
-    /// Nothing was begun: these commands name rows that are locked by somebody else.
+    /// Nothing was locked: these commands name rows that are locked by somebody else.
     Stuck(Vec<usize>),
 }
 
@@ -70,6 +74,7 @@ impl Desk {
                     }
                 }
                 Ok(Attempt::Stuck(commands)) => {
+                    roll_back(&mut connection).await;
                     return Err(ApplyError::Stuck { commands, failure: failure::locked() });
                 }
                 Err(Trouble::Raced(failure)) => {
@@ -95,7 +100,7 @@ impl Desk {
         wanted: &mut Wanted,
         tried: usize,
     ) -> Result<Attempt, Trouble> {
-        load::look_up(connection, wanted).await?;
+        load::begin(connection, wanted, &self.lines).await?;
         let stuck = self.stuck.locked().named_by(&batch.commands, wanted);
         if !(stuck.is_empty() || batch.waits) {
             return Ok(Attempt::Stuck(stuck));
@@ -105,7 +110,9 @@ impl Desk {
                 Loaded::Hand(hand, life) => (*hand, life),
                 Loaded::WasAway => return Ok(Attempt::WasAway),
             };
-        self.watch.note(life.server_now);
+        if matches!(self.time, Time::Server) {
+            self.watch.note(life.server_now);
+        }
         self.stuck.forget(hand.names.keys());
         if !hand.missing.is_empty() {
             wanted.items.append(&mut hand.missing);
@@ -133,6 +140,7 @@ impl Desk {
         if hand.book.is_changed() {
             write::new_items(connection, hand).await?;
             write::changes(connection, hand, batch.id, self.instance, sign).await?;
+            self.lines.note(hand.items_of_placed());
             return Ok(true);
         }
         if sign {
@@ -209,7 +217,7 @@ fn is_short(answer: &Result<Outcome, Rejection>) -> bool {
 }
 
 /// Ends the transaction, if there is one. A connection on which even that fails is thrown away.
-async fn roll_back(connection: &mut Connection<'_>) {
+pub(super) async fn roll_back(connection: &mut Connection<'_>) {
     if connection.trip(async |client| client.batch_execute("ROLLBACK").await).await.is_err() {
         connection.discard();
     }

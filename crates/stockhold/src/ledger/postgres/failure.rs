@@ -30,6 +30,12 @@ impl Trouble {
     }
 }
 
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Away(failure)
+    }
+}
+
 impl From<Damaged> for Trouble {
     fn from(Damaged(what): Damaged) -> Self {
         let failure = Failure::new(FailureKind::Internal, "a row of the ledger is damaged");
@@ -91,6 +97,11 @@ fn hint(code: &SqlState) -> &'static str {
         "42501" => "the role lacks a right: see stockhold doctor",
         _ => "Postgres cannot do it",
     }
+}
+
+/// A hold that was over, and was removed by another instance in the meantime.
+pub(super) fn removed() -> Failure {
+    Failure::new(FailureKind::Internal, "a hold was removed in the meantime")
 }
 
 /// A row that was locked by another program a moment ago, and has not been had since.

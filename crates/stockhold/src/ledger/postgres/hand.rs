@@ -196,6 +196,15 @@ impl Hand {
         Ok(())
     }
 
+    /// The numbers of the items of new holds.
+    pub(super) fn items_of_placed(&self) -> impl Iterator<Item = (HoldId, Box<[ItemNumber]>)> {
+        let placed = self.book.changes().placed.iter().filter_map(|id| self.book.hold(*id));
+        placed.map(|hold| {
+            let items = hold.lines.iter().filter_map(|line| self.numbers.get(&line.item));
+            (hold.id, items.copied().collect())
+        })
+    }
+
     pub(super) fn items(&self) -> impl Iterator<Item = (ItemNumber, &StockItem)> {
         let item =
             |(number, key): (&ItemNumber, &Arc<ItemKey>)| Some((*number, self.book.item(key)?));

@@ -33,6 +33,7 @@ pub(super) struct Life {
     pub(super) server_now: Timestamp,
     pub(super) liveness: Liveness,
     sealed: Option<String>,
+    sign_after: Duration,
 }
 
 /// `clock_timestamp`, never `now`: a wait for a lock would make that old.
@@ -55,12 +56,13 @@ impl Life {
     pub(super) fn of(row: &Row, time: &Time) -> Result<Self, Damaged> {
         let server_now = rows::timestamp(row, 0)?;
         let ahead = Duration::from_millis(rows::column::<i64>(row, 4)?.unsigned_abs());
-        let now = match time {
-            Time::Server => server_now.after(ahead),
-            Time::Hand(clock) => clock.now(),
+        let (now, sign_after) = match time {
+            Time::Server => (server_now.after(ahead), SIGN_OF_LIFE),
+            // As the other ledgers do, so that they can be compared.
+            Time::Hand(clock) => (clock.now(), Duration::from_millis(1)),
         };
         let (liveness, sealed) = (rows::liveness(row, 1)?, rows::column(row, 3)?);
-        Ok(Self { now, server_now, liveness, sealed })
+        Ok(Self { now, server_now, liveness, sealed, sign_after })
     }
 
     /// # Errors
@@ -79,7 +81,7 @@ impl Life {
     }
 
     pub(super) fn wants_sign(&self) -> bool {
-        self.now.since(self.liveness.alive_at()) >= SIGN_OF_LIFE
+        self.now.since(self.liveness.alive_at()) >= self.sign_after
     }
 
     pub(super) fn is_new(&self) -> bool {

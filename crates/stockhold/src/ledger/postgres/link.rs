@@ -141,16 +141,16 @@ impl Connection<'_> {
         self.trip_within(TRIP, work).await
     }
 
-    /// The same with another bound, for what is no batch.
+    /// The same for work that may take longer.
     pub(super) async fn trip_within<T>(
         &mut self,
-        bound: Duration,
+        limit: Duration,
         work: impl AsyncFnOnce(&Client) -> Result<T, Error>,
     ) -> Result<T, Trouble> {
         let Some(object) = self.object.as_ref() else {
             return Err(Trouble::Away(failure::silent()));
         };
-        match within(&SystemClock, bound, work(object)).await {
+        match within(&SystemClock, limit, work(object)).await {
             Some(Ok(value)) => Ok(value),
             Some(Err(error)) => Err(error.into()),
             None => {

@@ -7,9 +7,11 @@ use tokio_postgres::{Client, Error, Row, types::Type};
 use uuid::Uuid;
 
 use super::{
+    deadlines,
     failure::Trouble,
     hand::Hand,
     life::{self, Life, Time},
+    lines::Lines,
     link::Connection,
     rows::{
         self, HOLD_COLUMNS, ItemNumber, KEY_COLUMNS, MOVEMENT_COLUMNS, STOCK_COLUMNS,
@@ -32,26 +34,37 @@ pub(super) enum Loaded {
     WasAway,
 }
 
-/// The first trip, with nothing locked: the items of the holds that are named.
-pub(super) async fn look_up(
+/// The first trip, with nothing locked: the items of the holds that are named, unless they are
+/// known already. Begins the transaction, if it is needed at all.
+pub(super) async fn begin(
     connection: &mut Connection<'_>,
     wanted: &mut Wanted,
+    lines: &Lines,
 ) -> Result<(), Trouble> {
-    if wanted.holds.is_empty() {
+    let (known, unknown) = lines.find(wanted.holds.iter().copied());
+    for (id, items) in known {
+        wanted.meet(id, items);
+    }
+    if unknown.is_empty() {
+        wanted.is_begun = false;
         return Ok(());
     }
-    let ids = uuids(&wanted.holds);
-    let found = connection.trip(async |client| items_of_holds(client, &ids).await).await?;
-    for row in &found {
+    let ids: Vec<_> = unknown.into_iter().map(rows::uuid).collect();
+    let look_up = connection.trip(async |client| {
+        let begun = client.batch_execute(super::BEGIN);
+        let ((), found) = tokio::try_join!(biased; begun, items_of_holds(client, &ids))?;
+        Ok(found)
+    });
+    for row in &look_up.await? {
         // One that cannot be read here cannot be read later either, and is told then.
         let items = rows::column::<Vec<ItemNumber>>(row, 1).unwrap_or_default();
-        wanted.items.extend(items.iter().copied());
-        wanted.items_of_holds.insert(rows::hold_id(row, 0)?, items);
+        wanted.meet(rows::hold_id(row, 0)?, items);
     }
+    wanted.is_begun = true;
     Ok(())
 }
 
-/// The second trip: begins the transaction, locks the stock rows, and reads what depends on them.
+/// The second trip: locks the stock rows, and reads what depends on them.
 pub(super) async fn behind_locks(
     connection: &mut Connection<'_>,
     wanted: &Wanted,
@@ -64,7 +77,7 @@ pub(super) async fn behind_locks(
     let (stock, last_movement, life, keys) = connection
         .trip(async |client| {
             let (_, stock, last_movement, life, keys) = tokio::try_join!(biased;
-                client.batch_execute(super::BEGIN),
+                client.batch_execute(if wanted.is_begun { "" } else { super::BEGIN }),
                 lock.run(client),
                 last_movement(client, wanted.moves),
                 life::read(client),
@@ -312,16 +325,13 @@ struct Next {
 
 impl Next {
     async fn run(&self, client: &Client) -> Result<Vec<Row>, Error> {
-        let next = "SELECT told.item, next.deadline, next.hold FROM unnest($1) AS told (item) \
-            CROSS JOIN unnest($2) AS mark (after) \
-            CROSS JOIN LATERAL (SELECT deadline, hold FROM active WHERE active.item = told.item \
-                AND active.deadline > mark.after ORDER BY active.deadline LIMIT $3) AS next";
+        let next = deadlines::next_of_items("unnest($1)", "unnest($2)", "$3");
         let params = [
             (&self.items as _, Type::INT8_ARRAY),
             (&self.marks as _, Type::INT8_ARRAY),
             (&self.limit as _, Type::INT8),
         ];
-        client.query_typed(next, &params).await
+        client.query_typed(&next, &params).await
     }
 }
 

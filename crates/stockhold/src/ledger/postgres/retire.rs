@@ -1,13 +1,271 @@
 //! Removes holds that are over, a few at a time, and carries what they have shipped.
-use super::{batch::Desk, failure::Trouble};
-use crate::ledger::Retired;
-use std::time::Duration;
-use stockhold_core::HoldId;
+//!
+//! Two things can still happen to such a hold: an expired one is reheld, or replaced. Both write to
+//! its row. So here the rows are locked, and what became of the holds is read behind the locks; and
+//! whoever finds nothing to write to was late, and meets the ledger without the hold. Rows that are
+//! locked already are left for the next time: nobody waits, and no stock row is locked.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
+
+use stockhold_core::{Hold, HoldId, Timestamp};
+use tokio_postgres::{Client, Error, Row, types::Type};
+use uuid::Uuid;
+
+use super::{
+    batch::Desk,
+    failure::Trouble,
+    hand::Steps,
+    life::{self, Life},
+    link::Connection,
+    load,
+    rows::{self, Damaged, HOLD_COLUMNS, ItemNumber, Names},
+};
+use crate::ledger::retire::{Retired, Retirement};
+
+/// Batches are looked up by their numbers (R15) for that long.
+const BATCHES_KEPT: Duration = Duration::from_secs(3_600);
+/// Keys outlive the last step of their hold by that much.
+const KEYS_OUTLIVE: Duration = Duration::from_secs(24 * 3_600);
+/// So many batches, and as many keys, are removed in one step.
+const TIDIED: i64 = 2_000;
+/// When there were fewer, nobody looks again for so long.
+const TIDY_AGAIN: Duration = Duration::from_secs(600);
+
+/// When there may be old batches and keys again, in ms since 1970.
+#[derive(Debug, Default)]
+pub(super) struct Tidy(AtomicI64);
+
+/// Looks at up to `limit` holds behind `after`.
 pub(super) async fn some(
     desk: &Desk,
     age: Duration,
     after: Option<HoldId>,
     limit: usize,
 ) -> Result<Retired, Trouble> {
-    todo!()
+    let mut connection = desk.link.connection().await?;
+    let step = step(&mut connection, desk, age, after, limit).await;
+    if step.is_err() {
+        super::batch::roll_back(&mut connection).await;
+    }
+    let (retired, now) = step?;
+    if let Err(trouble) = tidy(&mut connection, &desk.tidy, now, age).await {
+        super::batch::roll_back(&mut connection).await;
+        let error = trouble.into_failure();
+        tracing::warn!(%error, "old batches and keys cannot be removed");
+    }
+    Ok(retired)
+}
+
+async fn step(
+    connection: &mut Connection<'_>,
+    desk: &Desk,
+    age: Duration,
+    after: Option<HoldId>,
+    limit: usize,
+) -> Result<(Retired, Timestamp), Trouble> {
+    let (after, limit_) = (after.map(rows::uuid), i64::try_from(limit).unwrap_or(i64::MAX));
+    let looked_at = connection.trip(async |client| {
+        tokio::try_join!(biased;
+            client.batch_execute(super::BEGIN),
+            life::read(client),
+            oldest(client, after, limit_),
+        )
+    });
+    let ((), life, oldest) = looked_at.await?;
+    let life = Life::of(&life, &desk.time)?;
+    life.check_open()?;
+    let retirement = Retirement { now: life.now, age };
+    let seen = Seen::of(&oldest, retirement, limit)?;
+    let over = over(connection, &oldest, &seen.ids, retirement).await?;
+    connection.trip(async |client| over.remove(client).await).await?;
+    Ok((Retired { holds: over.ids.len(), next: seen.next }, life.now))
+}
+
+/// The holds that are old enough to look at.
+struct Seen {
+    ids: Vec<Uuid>,
+    next: Option<HoldId>,
+}
+
+impl Seen {
+    fn of(oldest: &[Row], retirement: Retirement, limit: usize) -> Result<Self, Damaged> {
+        let mut seen = Self { ids: Vec::with_capacity(oldest.len()), next: None };
+        for row in oldest {
+            if retirement.is_young(rows::timestamp(row, 3)?) {
+                return Ok(Self { next: None, ..seen });
+            }
+            let id = rows::hold_id(row, 0)?;
+            seen.ids.push(rows::uuid(id));
+            seen.next = Some(id);
+        }
+        if oldest.len() < limit {
+            seen.next = None;
+        }
+        Ok(seen)
+    }
+}
+
+async fn oldest(client: &Client, after: Option<Uuid>, limit: i64) -> Result<Vec<Row>, Error> {
+    let read =
+        format!("SELECT {HOLD_COLUMNS} FROM hold WHERE $1 IS NULL OR id > $1 ORDER BY id LIMIT $2");
+    client.query_typed(&read, &[(&after, Type::UUID), (&limit, Type::INT8)]).await
+}
+
+/// Those of the holds that are over, and locked. They are read twice: without locks first, so that
+/// only the rows of holds that are over are ever locked.
+async fn over(
+    connection: &mut Connection<'_>,
+    holds: &[Row],
+    ids: &[Uuid],
+    retirement: Retirement,
+) -> Result<Over, Trouble> {
+    let ids = ids.to_vec();
+    let steps = connection.trip(async |client| load::transitions(client, &ids).await).await?;
+    let over = Over::of(holds, &steps, &ids.into_iter().collect(), retirement)?;
+    if over.ids.is_empty() {
+        return Ok(over);
+    }
+    let ids = over.ids;
+    let read = connection.trip(async |client| {
+        tokio::try_join!(biased; lock(client, &ids), load::transitions(client, &ids))
+    });
+    let (locked, steps) = read.await?;
+    let locked = locked.iter().map(|row| rows::column(row, 0)).collect::<Result<_, _>>()?;
+    Ok(Over::of(holds, &steps, &locked, retirement)?)
+}
+
+async fn lock(client: &Client, ids: &Vec<Uuid>) -> Result<Vec<Row>, Error> {
+    let lock = "SELECT id FROM hold WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED";
+    client.query_typed(lock, &[(ids, Type::UUID_ARRAY)]).await
+}
+
+/// Holds that are over, and what they have shipped.
+#[derive(Default)]
+struct Over {
+    ids: Vec<Uuid>,
+    shipped: BTreeMap<ItemNumber, i64>,
+}
+
+impl Over {
+    /// Of the holds with these ids. A damaged one stays where it is: somebody has to look at it.
+    fn of(
+        holds: &[Row],
+        transitions: &[Row],
+        ids: &BTreeSet<Uuid>,
+        retirement: Retirement,
+    ) -> Result<Self, Damaged> {
+        let (mut over, mut steps) = (Self::default(), Steps::of(transitions)?);
+        let last_steps = last_steps(transitions)?;
+        for row in holds {
+            let id: Uuid = rows::column(row, 0)?;
+            let Some(last_step) = last_steps.get(&id).filter(|_| ids.contains(&id)) else {
+                continue;
+            };
+            // How its items are called does not matter here.
+            match rows::placed(row, &Names::new()).and_then(|placed| steps.lived(placed)) {
+                Ok(placed) if retirement.takes(&placed.hold, *last_step) => {
+                    over.add(&placed.hold, &placed.items);
+                }
+                Ok(_) => {}
+                Err(Damaged(what)) => {
+                    tracing::error!(hold = %id, what, "a hold cannot be read, and is passed over");
+                }
+            }
+        }
+        Ok(over)
+    }
+
+    fn add(&mut self, hold: &Hold, items: &[ItemNumber]) {
+        self.ids.push(rows::uuid(hold.id));
+        for (item, line) in items.iter().zip(&hold.lines) {
+            if line.shipped.is_positive() {
+                let shipped = self.shipped.entry(*item).or_default();
+                *shipped = shipped.saturating_add(line.shipped.get());
+            }
+        }
+    }
+
+    /// Removes them, and commits.
+    async fn remove(&self, client: &Client) -> Result<(), Error> {
+        tokio::try_join!(biased;
+            self.carry(client),
+            delete(client, "DELETE FROM transition WHERE hold = ANY($1)", &self.ids),
+            delete(client, "DELETE FROM hold WHERE id = ANY($1)", &self.ids),
+            client.batch_execute("COMMIT"),
+        )?;
+        Ok(())
+    }
+
+    /// In the order of the items, which all instances keep.
+    async fn carry(&self, client: &Client) -> Result<(), Error> {
+        if self.shipped.is_empty() {
+            return Ok(());
+        }
+        let add = "INSERT INTO carried SELECT * FROM unnest($1, $2) \
+            ON CONFLICT (item) DO UPDATE SET shipped = carried.shipped + excluded.shipped";
+        let (items, shipped): (Vec<i64>, Vec<i64>) =
+            self.shipped.iter().map(|(item, units)| (*item, *units)).unzip();
+        let params = [(&items as _, Type::INT8_ARRAY), (&shipped as _, Type::INT8_ARRAY)];
+        client.execute_typed(add, &params).await.map(drop)
+    }
+}
+
+async fn delete(client: &Client, statement: &str, ids: &Vec<Uuid>) -> Result<(), Error> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    client.execute_typed(statement, &[(ids, Type::UUID_ARRAY)]).await.map(drop)
+}
+
+/// The time of the last step of each hold; the steps come in their order.
+fn last_steps(transitions: &[Row]) -> Result<HashMap<Uuid, Timestamp>, Damaged> {
+    let last = |row| Ok((rows::column(row, 0)?, rows::timestamp(row, 3)?));
+    transitions.iter().map(last).collect()
+}
+
+/// Removes some of the batches that nobody asks for any more, and of the keys that no retry may
+/// still come with. All that is removed is old, so it does not matter who is at it, nor how often.
+async fn tidy(
+    connection: &mut Connection<'_>,
+    tidy: &Tidy,
+    now: Timestamp,
+    age: Duration,
+) -> Result<(), Trouble> {
+    if now.as_millis() < tidy.0.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    let batches = before(now, BATCHES_KEPT);
+    let keys = before(now, age.saturating_add(KEYS_OUTLIVE));
+    let removed = connection.trip(async |client| {
+        tokio::try_join!(biased;
+            client.batch_execute(super::BEGIN),
+            remove_old(client, "batch", batches),
+            remove_old(client, "idempotency", keys),
+            client.batch_execute("COMMIT"),
+        )
+    });
+    let ((), batches, keys, ()) = removed.await?;
+    if batches.max(keys) < TIDIED.unsigned_abs() {
+        let again = now.after(TIDY_AGAIN).as_millis();
+        tidy.0.store(again, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Rows lie in the order of time, more or less; so the old ones are found at once, if there are any.
+async fn remove_old(client: &Client, table: &str, before: i64) -> Result<u64, Error> {
+    let delete = format!(
+        "DELETE FROM {table} WHERE ctid = ANY(ARRAY(\
+            SELECT ctid FROM {table} WHERE at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))"
+    );
+    client.execute_typed(&delete, &[(&before, Type::INT8), (&TIDIED, Type::INT8)]).await
+}
+
+fn before(now: Timestamp, age: Duration) -> i64 {
+    let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+    now.as_millis().saturating_sub(age)
 }

@@ -26,7 +26,7 @@ pub(super) const STOCK_COLUMNS: &str = "stock.item, stock.sku, stock.location, s
 
 /// Reads [`STOCK_COLUMNS`].
 pub(super) fn stock_item(row: &Row) -> Result<(ItemNumber, StockItem), Damaged> {
-    let key = Arc::new(ItemKey { sku: parsed(row, 1)?, location: parsed(row, 2)? });
+    let key = item_key(row, 1)?;
     let item = StockItem {
         key,
         on_hand: quantity(row, 3)?,
@@ -38,6 +38,11 @@ pub(super) fn stock_item(row: &Row) -> Result<(ItemNumber, StockItem), Damaged> 
         touched_at: timestamp(row, 9)?,
     };
     Ok((column(row, 0)?, item))
+}
+
+/// Reads SKU and location.
+pub(super) fn item_key(row: &Row, first: usize) -> Result<Arc<ItemKey>, Damaged> {
+    Ok(Arc::new(ItemKey { sku: parsed(row, first)?, location: parsed(row, first + 1)? }))
 }
 
 /// What the ledger remembers of its life: `alive_at`, `graces` (R17).

@@ -1,34 +1,225 @@
 //! Reads: each sees one moment of the ledger.
 
-use stockhold_core::{HoldId, HoldView, ItemKey, Movement, StockView};
+use std::{collections::HashMap, sync::Arc};
 
-use super::{batch::Desk, failure::Trouble};
-use crate::ledger::{Due, HoldQuery, MovementQuery, Page, StockQuery};
+use stockhold_core::{HoldId, HoldView, ItemKey, Liveness, Movement, StockView, Timestamp};
+use tokio_postgres::{
+    Client, Error, Row,
+    types::{ToSql, Type},
+};
+use uuid::Uuid;
 
+use super::{
+    batch::Desk,
+    deadlines::{self, MARKS},
+    failure::Trouble,
+    hand::Steps,
+    life::Life,
+    load,
+    rows::{self, Damaged, ItemNumber, MOVEMENT_COLUMNS, Names, STOCK_COLUMNS},
+    snapshot::{Snapshot, look},
+};
+use crate::ledger::{
+    Due, MovementQuery, Page, StockQuery,
+    list::{MOST_MOVEMENTS, Scan},
+};
+
+mod holds;
+
+pub(super) use holds::holds;
+
+/// A hold as it is now.
 pub(super) async fn hold(desk: &Desk, id: HoldId) -> Result<Option<HoldView>, Trouble> {
-    todo!()
+    let ids = vec![rows::uuid(id)];
+    let (life, found) = look(desk, async |client| HoldRows::read(client, &ids).await).await?;
+    let view = found.views(&life)?.pop().map(|(_, view)| view);
+    Ok(view.transpose()?)
 }
+
+/// A stock item as it is now.
 pub(super) async fn stock(desk: &Desk, key: &ItemKey) -> Result<Option<StockView>, Trouble> {
-    todo!()
+    let named = "WHERE sku = $1 AND location = $2";
+    let (sku, location) = (key.sku.as_str(), key.location.as_str());
+    let params: Params<'_> = vec![(&sku, Type::TEXT), (&location, Type::TEXT)];
+    let (life, (stock, next)) =
+        look(desk, async |client| stock_rows(client, named, &params).await).await?;
+    let mut views = stock_views(&life, &stock, &next)?;
+    Ok(views.pop())
 }
-pub(super) async fn holds(
-    desk: &Desk,
-    query: &HoldQuery,
-) -> Result<Page<HoldView, HoldId>, Trouble> {
-    todo!()
-}
+
+/// Stock items in the order of their names, up to the first that is not one of them: those that
+/// are lie next to each other.
 pub(super) async fn items(
     desk: &Desk,
     query: &StockQuery,
 ) -> Result<Page<StockView, ItemKey>, Trouble> {
-    todo!()
+    let page = "WHERE (sku, location) > ($1, $2) ORDER BY sku, location LIMIT $3";
+    let ((sku, location), limit) = (query.begin(), sql_limit(query.limit));
+    let params: Params<'_> =
+        vec![(&sku, Type::TEXT), (&location, Type::TEXT), (&limit, Type::INT8)];
+    let (life, (stock, next)) =
+        look(desk, async |client| stock_rows(client, page, &params).await).await?;
+    let views = stock_views(&life, &stock, &next)?.into_iter();
+    let views = views.take_while(|view| query.admits(&view.item.key));
+    let rows = views.map(|view| Ok::<_, Damaged>(((*view.item.key).clone(), Some(view))));
+    Ok(Scan::of(rows, query.limit, usize::MAX)?.page())
 }
+
+/// Movements in the order of their numbers.
 pub(super) async fn movements(
     desk: &Desk,
     query: &MovementQuery,
 ) -> Result<Page<Movement, i64>, Trouble> {
-    todo!()
+    let (_, (found, last)) = look(desk, async |client| movement_rows(client, query).await).await?;
+    let mut items = Vec::with_capacity(found.len());
+    for row in &found {
+        items.push(rows::movement(row, &name_of_movement(row)?)?);
+    }
+    let is_full = items.len() >= query.limit;
+    let last = if is_full { items.last().map(|m| m.id) } else { rows::column(&last, 0)? };
+    Ok(Scan { items, last, is_at_end: false }.page_after(query.after))
 }
+
+/// Holds that are due, and when the next one will be.
 pub(super) async fn due(desk: &Desk, limit: usize) -> Result<Due, Trouble> {
-    todo!()
+    desk.watch.check()?;
+    let (mut snapshot, life) = Snapshot::begin(desk).await?;
+    let asked = deadlines::Asked::of(&life, limit);
+    let read = snapshot.connection().trip(async |client| {
+        tokio::try_join!(biased;
+            asked.due(client, desk.instance),
+            asked.next(client, desk.instance),
+        )
+    });
+    let (due, next) = read.await?;
+    snapshot.end().await?;
+    Ok(deadlines::found(&life, &due, &next)?)
+}
+
+type Params<'a> = Vec<(&'a (dyn ToSql + Sync), Type)>;
+
+/// The stock items that `which` selects, and deadlines that may be their next ones.
+async fn stock_rows(
+    client: &Client,
+    which: &str,
+    params: &Params<'_>,
+) -> Result<(Vec<Row>, Vec<Row>), Error> {
+    let stock = format!("SELECT {STOCK_COLUMNS} FROM stock {which}");
+    let told = format!("(SELECT item FROM stock {which})");
+    let next = deadlines::next_of_items(&told, MARKS, "1");
+    tokio::try_join!(biased;
+        client.query_typed(&stock, params),
+        client.query_typed(&next, params),
+    )
+}
+
+fn stock_views(life: &Life, stock: &[Row], next: &[Row]) -> Result<Vec<StockView>, Damaged> {
+    let next = next_due_at(&life.liveness, next)?;
+    let view = |row| {
+        let (number, item) = rows::stock_item(row)?;
+        let (next_due_at, as_of) = (next.get(&number).copied(), life.now.max(item.touched_at));
+        Ok(StockView { item, next_due_at, as_of })
+    };
+    stock.iter().map(view).collect()
+}
+
+/// When the next hold of each item dies: rows of item and deadline.
+fn next_due_at(
+    liveness: &Liveness,
+    deadlines: &[Row],
+) -> Result<HashMap<ItemNumber, Timestamp>, Damaged> {
+    let mut next: HashMap<ItemNumber, Timestamp> = HashMap::new();
+    for row in deadlines {
+        let dies_at = liveness.effective(rows::timestamp(row, 1)?);
+        let earliest = next.entry(rows::column(row, 0)?).or_insert(dies_at);
+        *earliest = dies_at.min(*earliest);
+    }
+    Ok(next)
+}
+
+/// The movements of a page with the names of their items; and the last that was looked at.
+async fn movement_rows(client: &Client, query: &MovementQuery) -> Result<(Vec<Row>, Row), Error> {
+    let looked_at = "SELECT * FROM movement WHERE id > $1 ORDER BY id LIMIT $2";
+    let found = format!(
+        "SELECT {MOVEMENT_COLUMNS}, stock.sku, stock.location FROM ({looked_at}) AS movement \
+         LEFT JOIN stock ON stock.item = movement.item \
+         WHERE $3 IS NULL OR stock.sku = $3 ORDER BY movement.id LIMIT $4"
+    );
+    let last = format!("SELECT max(id) FROM ({looked_at}) AS movement");
+    let (most, limit) = (sql_limit(MOST_MOVEMENTS), sql_limit(query.limit));
+    let sku = query.sku.as_ref().map(stockhold_core::Sku::as_str);
+    let params: Params<'_> = vec![
+        (&query.after, Type::INT8),
+        (&most, Type::INT8),
+        (&sku, Type::TEXT),
+        (&limit, Type::INT8),
+    ];
+    let of_last: Params<'_> = vec![(&query.after, Type::INT8), (&most, Type::INT8)];
+    tokio::try_join!(biased;
+        client.query_typed(&found, &params),
+        client.query_typed_one(&last, &of_last),
+    )
+}
+
+fn name_of_movement(row: &Row) -> Result<Names, Damaged> {
+    let sku: Option<&str> = rows::column(row, 8)?;
+    if sku.is_none() {
+        return Ok(Names::new());
+    }
+    Ok(Names::from([(rows::column(row, 1)?, rows::item_key(row, 8)?)]))
+}
+
+/// The rows of some holds.
+struct HoldRows {
+    holds: Vec<Row>,
+    transitions: Vec<Row>,
+    items: Vec<Row>,
+}
+
+impl HoldRows {
+    async fn read(client: &Client, ids: &Vec<Uuid>) -> Result<Self, Error> {
+        let (holds, transitions, items) = tokio::try_join!(biased;
+            load::holds(client, ids),
+            load::transitions(client, ids),
+            items_of_holds(client, ids),
+        )?;
+        Ok(Self { holds, transitions, items })
+    }
+
+    /// The holds as they are now, or why they cannot be read.
+    fn views(&self, life: &Life) -> Result<Vec<(HoldId, Result<HoldView, Damaged>)>, Damaged> {
+        let (mut names, mut touched) = (Names::new(), HashMap::new());
+        for row in &self.items {
+            match rows::stock_item(row) {
+                Ok((number, item)) => {
+                    touched.insert(number, item.touched_at);
+                    names.insert(number, item.key);
+                }
+                Err(Damaged(what)) => tracing::error!(what, "a stock item cannot be read"),
+            }
+        }
+        let mut steps = Steps::of(&self.transitions)?;
+        let mut view = |row: &Row| {
+            let placed = steps.lived(rows::placed(row, &names)?)?;
+            let touched = placed.items.iter().filter_map(|item| touched.get(item)).copied();
+            let now = touched.fold(life.now.max(placed.hold.created_at), Timestamp::max);
+            Ok(HoldView::at(now, Arc::new(placed.hold), life.liveness.clone()))
+        };
+        self.holds.iter().map(|row| Ok((rows::hold_id(row, 0)?, view(row)))).collect()
+    }
+}
+
+async fn items_of_holds(client: &Client, ids: &Vec<Uuid>) -> Result<Vec<Row>, Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let read = format!(
+        "SELECT {STOCK_COLUMNS} FROM stock \
+         WHERE item IN (SELECT unnest(items) FROM hold WHERE id = ANY($1))"
+    );
+    client.query_typed(&read, &[(ids, Type::UUID_ARRAY)]).await
+}
+
+fn sql_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
 }

@@ -26,6 +26,8 @@ pub(super) struct Wanted {
     pub(super) reholds: BTreeSet<HoldId>,
     /// Whether a movement may be written.
     pub(super) moves: bool,
+    /// The transaction was begun to look something up.
+    pub(super) is_begun: bool,
     /// Items that are shown whole in the answer.
     pub(super) shown: BTreeSet<Arc<ItemKey>>,
 }
@@ -69,6 +71,12 @@ impl Wanted {
             | Action::Revoke { .. }
             | Action::Cancel { .. } => {}
         }
+    }
+
+    /// These are the items of a hold that is named.
+    pub(super) fn meet(&mut self, hold: HoldId, items: Vec<ItemNumber>) {
+        self.items.extend(items.iter().copied());
+        self.items_of_holds.insert(hold, items);
     }
 
     /// Counts units that are asked for; too many to count are as many as can be.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use stockhold_core::{
-    Done, Hold, HoldId, HoldState, ItemKey, Moved, Reason, Reference, StockItem, Timestamp,
+    Done, Hold, HoldId, HoldState, ItemKey, Moved, Reason, Reference, Step, StockItem, Timestamp,
 };
 use tokio_postgres::{
     Client, Error,
@@ -12,7 +12,7 @@ use tokio_postgres::{
 use uuid::Uuid;
 
 use super::{
-    failure::Trouble,
+    failure::{self, Trouble},
     hand::Hand,
     link::Connection,
     rows::{self, Damaged, ItemNumber},
@@ -87,10 +87,12 @@ pub(super) async fn changes(
     };
     let written = connection.trip(work).await?;
     let (stock, holds_, edited_, steps_, dead_, alive_, movements_, keys_, batch_, ()) = written;
+    if usize::try_from(edited_).ok() != Some(edited.ids.len()) {
+        return Err(Trouble::Raced(failure::removed()));
+    }
     let expected = [
         ("stock", stock, items.numbers.len()),
         ("hold", holds_, holds.ids.len()),
-        ("hold", edited_, edited.ids.len()),
         ("transition", steps_, steps.holds.len()),
         ("active", dead_, dead.holds.len()),
         ("active", alive_, alive.holds.len()),
@@ -263,7 +265,8 @@ impl<'a> Holds<'a> {
     }
 }
 
-/// Older holds whose deadline changed, or that were replaced.
+/// Older holds whose deadline changed, that were replaced, or that were reheld: an expired one may be
+/// removed at the same time, by somebody who locks its row.
 #[derive(Default)]
 struct Edited {
     ids: Vec<Uuid>,
@@ -274,7 +277,10 @@ struct Edited {
 impl Edited {
     fn of(hand: &Hand) -> Self {
         let placed: BTreeSet<HoldId> = hand.book.changes().placed.iter().copied().collect();
-        let edited: BTreeSet<HoldId> = hand.book.changes().edited.iter().copied().collect();
+        let changes = hand.book.changes();
+        let reheld = changes.transitions.iter().filter(|(_, step)| step.step == Step::Rehold);
+        let edited = changes.edited.iter().chain(reheld.map(|(id, _)| id));
+        let edited: BTreeSet<HoldId> = edited.copied().collect();
         let mut all = Self::default();
         for hold in edited.difference(&placed).filter_map(|id| hand.book.hold(*id)) {
             all.ids.push(rows::uuid(hold.id));

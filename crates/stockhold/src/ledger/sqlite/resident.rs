@@ -166,9 +166,8 @@ impl Resident {
         let (sku, location) = query.begin();
         let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
         let rows = read.query_map(params![sku, location, limit], rows::stock_item)?;
-        let has_prefix = |key: &ItemKey| key.sku.as_str().starts_with(&query.prefix);
         let rows =
-            rows.take_while(|row| row.as_ref().map_or(true, |(_, item)| has_prefix(&item.key)));
+            rows.take_while(|row| row.as_ref().map_or(true, |(_, item)| query.admits(&item.key)));
         let views = rows.map(|row| {
             let (_, item) = row?;
             Ok(((*item.key).clone(), Some(self.book.view_of_item(item, now))))

@@ -6,12 +6,10 @@ use rusqlite::{Connection, Row, params};
 use stockhold_core::{HoldId, HoldView, ItemKey, Liveness, Movement, Timestamp};
 
 use super::rows::{self, Damaged, ItemNumber};
-use crate::ledger::{HoldQuery, MovementQuery, Page, list::Scan};
-
-/// The most holds that are looked at for one page.
-const MOST_HOLDS: usize = 10_000;
-/// The most movements that are looked at for one page.
-const MOST_MOVEMENTS: usize = 50_000;
+use crate::ledger::{
+    HoldQuery, MovementQuery, Page,
+    list::{MOST_HOLDS, MOST_MOVEMENTS, Scan},
+};
 
 /// Looks at holds as they are at one moment.
 pub(super) struct Viewer<'a> {

@@ -1,0 +1,115 @@
+//! Deadlines of active holds: when the next one dies, and which have died.
+
+use std::time::Duration;
+
+use stockhold_core::{HoldId, Liveness, Timestamp};
+use tokio_postgres::{Client, Error, Row, types::Type};
+
+use super::{
+    life::Life,
+    rows::{self, Damaged},
+};
+use crate::ledger::Due;
+
+/// A hold that another instance placed is left to that one for so long after it has died.
+const OTHERS: Duration = Duration::from_millis(500);
+/// So many of the next deadlines are looked at, to find one of this instance among them.
+const LOOKED_AT: usize = 64;
+
+/// The first `limit` deadlines behind each mark, of each item that is told: rows of item, deadline,
+/// hold. All three are SQL: two tables of one column, and a number.
+pub(super) fn next_of_items(told: &str, marks: &str, limit: &str) -> String {
+    format!(
+        "SELECT told.item, next.deadline, next.hold FROM {told} AS told (item) \
+         CROSS JOIN {marks} AS mark (after) \
+         CROSS JOIN LATERAL (SELECT deadline, hold FROM active WHERE active.item = told.item \
+             AND active.deadline > mark.after ORDER BY active.deadline LIMIT {limit}) AS next"
+    )
+}
+
+/// The marks of [`Liveness::marks`] in SQL, for whoever has not read the graces yet. That there are
+/// more of them does no harm: what lies behind each is a deadline like any other.
+pub(super) const MARKS: &str = "(SELECT (-9223372036854775808)::bigint \
+                                 UNION ALL SELECT unnest(graces) FROM ledger)";
+
+/// The due holds, and when the next one dies.
+pub(super) struct Asked {
+    after: Vec<i64>,
+    upto: Vec<i64>,
+    /// Of each range, whether it is for the holds of this instance or for those of all others.
+    own: Vec<bool>,
+    marks: Vec<i64>,
+    limit: i64,
+}
+
+impl Asked {
+    pub(super) fn of(life: &Life, limit: usize) -> Self {
+        let marks = life.liveness.marks().into_iter().map(Timestamp::as_millis).collect();
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut asked = Self { after: vec![], upto: vec![], own: vec![], marks, limit };
+        asked.add(&life.liveness, life.now, true);
+        asked.add(&life.liveness, before(life.now, OTHERS), false);
+        asked
+    }
+
+    fn add(&mut self, liveness: &Liveness, now: Timestamp, own: bool) {
+        for (after, upto) in liveness.due_ranges(now) {
+            self.after.push(after.as_millis());
+            self.upto.push(upto.as_millis());
+            self.own.push(own);
+        }
+    }
+
+    pub(super) async fn due(&self, client: &Client, instance: i32) -> Result<Vec<Row>, Error> {
+        let due = "SELECT due.hold FROM unnest($1, $2, $3) AS span (after, upto, own) \
+            CROSS JOIN LATERAL (SELECT deadline, hold FROM active WHERE line = 0 \
+                AND deadline > span.after AND deadline <= span.upto \
+                AND (instance = $4) = span.own ORDER BY deadline, hold LIMIT $5) AS due \
+            ORDER BY due.deadline, due.hold LIMIT $5";
+        let params = [
+            (&self.after as _, Type::INT8_ARRAY),
+            (&self.upto as _, Type::INT8_ARRAY),
+            (&self.own as _, Type::BOOL_ARRAY),
+            (&instance as _, Type::INT4),
+            (&self.limit as _, Type::INT8),
+        ];
+        client.query_typed(due, &params).await
+    }
+
+    /// The next deadlines behind each mark: rows of mark, deadline, and whose hold it is.
+    pub(super) async fn next(&self, client: &Client, instance: i32) -> Result<Vec<Row>, Error> {
+        let next = format!(
+            "SELECT mark.after, next.deadline, next.instance = $2 FROM unnest($1) AS mark (after) \
+             CROSS JOIN LATERAL (SELECT deadline, instance FROM active WHERE line = 0 \
+                 AND deadline > mark.after ORDER BY deadline LIMIT {LOOKED_AT}) AS next"
+        );
+        let params = [(&self.marks as _, Type::INT8_ARRAY), (&instance as _, Type::INT4)];
+        client.query_typed(&next, &params).await
+    }
+}
+
+/// What was found. A hold of another instance counts half a second later, because only then is it
+/// to be expired here.
+pub(super) fn found(life: &Life, due: &[Row], next: &[Row]) -> Result<Due, Damaged> {
+    let holds = due.iter().map(|row| rows::hold_id(row, 0)).collect::<Result<Vec<HoldId>, _>>()?;
+    let mut earliest: Option<Timestamp> = None;
+    for behind_mark in next.chunk_by(|a, b| mark(a) == mark(b)) {
+        for (n, row) in (1..).zip(behind_mark) {
+            let dies_at = life.liveness.effective(rows::timestamp(row, 1)?);
+            let is_own: bool = rows::column(row, 2)?;
+            // Behind the last that was looked at there may be one of this instance.
+            let at = if is_own || n == LOOKED_AT { dies_at } else { dies_at.after(OTHERS) };
+            earliest = Some(earliest.map_or(at, |earliest| earliest.min(at)));
+        }
+    }
+    Ok(Due { holds, next_due: earliest.map(|at| at.since(life.now)) })
+}
+
+fn mark(row: &Row) -> Option<i64> {
+    rows::column(row, 0).ok()
+}
+
+fn before(at: Timestamp, duration: Duration) -> Timestamp {
+    let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    Timestamp::from_millis(at.as_millis().saturating_sub(millis))
+}
