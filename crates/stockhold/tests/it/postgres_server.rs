@@ -93,7 +93,7 @@ async fn a_role_without_rights_is_told_which_it_lacks() {
 
 #[tokio::test]
 async fn slow_a_standby_is_told_from_its_primary() {
-    use stockhold_testkit::Replication;
+    use stockhold_testkit::postgres::Replication;
     let mut primary = PostgresServer::start();
     start(&primary.url()).await.unwrap();
     let standby = PostgresServer::standby_of(&mut primary, Replication::Asynchronous);
