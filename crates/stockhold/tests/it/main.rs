@@ -13,7 +13,11 @@ mod laws;
 mod lists;
 mod many;
 mod metrics;
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
+mod moving;
 mod overload;
+#[cfg(feature = "postgres")]
+mod postgres_server;
 mod repeating;
 mod selling;
 mod settling;

@@ -1,0 +1,236 @@
+//! A shop moves from a file to Postgres, and back.
+
+use std::{path::Path, sync::Arc};
+
+use stockhold::{
+    FailureKind,
+    clock::ManualClock,
+    conformance::ask,
+    ledger::{
+        Batch, BatchId, HoldQuery, Ledger, MovementQuery, StockQuery,
+        postgres::{PostgresLedger, PostgresOptions},
+        sqlite::{SqliteLedger, SqliteOptions},
+        transfer::{self, Moved, Place},
+    },
+};
+use stockhold_core::Command;
+use stockhold_testkit::PostgresServer;
+
+use crate::shop::SECOND;
+
+const FEW: usize = 3;
+
+fn file(path: &Path) -> Place {
+    Place::Sqlite(path.to_owned())
+}
+
+fn database(server: &PostgresServer) -> Place {
+    Place::Postgres(Box::new(server.url().parse().unwrap()))
+}
+
+fn open(path: &Path, clock: &ManualClock) -> SqliteLedger {
+    let clock = Arc::new(clock.clone());
+    let options = SqliteOptions { clock, ..SqliteOptions::default() };
+    SqliteLedger::open(path, options).unwrap()
+}
+
+async fn apply(ledger: &dyn Ledger, number: u8, commands: Vec<Command>) -> usize {
+    let batch = Batch { id: BatchId([number; 16]), commands, waits: false };
+    let applied = ledger.apply(Arc::new(batch)).await.unwrap();
+    applied.answers.iter().filter(|answer| answer.is_ok()).count()
+}
+
+/// Holds in every state, by every way there is.
+async fn fill(ledger: &dyn Ledger, clock: &ManualClock) {
+    use ask::{keyed, place};
+    let two = [("MUG", 2), ("HAT", 1)];
+    let mut commands = vec![ask::create("MUG", 40), ask::create("HAT", 40), ask::create("CAP", 0)];
+    commands.extend((1..=8).map(|n| keyed(&format!("place {n}"), place(n, &two))));
+    commands.push(ask::place_for(1_000, 9, &two));
+    commands.push(ask::place_for(1_000, 10, &two));
+    commands.push(keyed("here", ask::receive("CAP", 5)));
+    commands.push(keyed("lost", ask::adjust("CAP", -1)));
+    commands.push(ask::count("HAT", 39));
+    let all = commands.len();
+    assert_eq!(apply(ledger, 1, commands).await, all);
+    clock.advance(2 * SECOND);
+    let commands = vec![
+        ask::confirm(1),
+        ask::confirm_part(2, &[("MUG", 1)]),
+        ask::release(3),
+        ask::extend(4, 60_000),
+        ask::revoke(5),
+        ask::confirm(6),
+        ask::ship(6),
+        ask::confirm(7),
+        keyed("part", ask::cancel_part(7, &[("MUG", 1)])),
+        ask::replace(8, 11, &[("CAP", 4)]),
+        ask::expire(9),
+        ask::expire(10),
+        ask::rehold(10),
+    ];
+    let all = commands.len();
+    assert_eq!(apply(ledger, 2, commands).await, all);
+}
+
+/// All that a ledger shows, in words.
+async fn shown(ledger: &dyn Ledger) -> String {
+    let holds = HoldQuery { owner: None, state: None, sku: None, before: None, limit: 100 };
+    let stock = StockQuery { prefix: String::new(), after: None, limit: 100 };
+    let movements = MovementQuery { sku: None, after: 0, limit: 100 };
+    let holds = ledger.holds(holds).await.unwrap();
+    let stock = ledger.items(stock).await.unwrap();
+    let movements = ledger.movements(movements).await.unwrap();
+    assert_eq!((holds.items.len(), stock.items.len()), (11, 3));
+    format!("{:#?}\n{:#?}\n{:#?}", holds.items, stock.items, movements.items)
+}
+
+async fn shop(path: &Path, clock: &ManualClock) -> String {
+    let ledger = open(path, clock);
+    fill(&ledger, clock).await;
+    let shown = shown(&ledger).await;
+    ledger.close().await.unwrap();
+    shown
+}
+
+/// Moves it, and is interrupted after each chunk.
+async fn move_with_interruptions(from: &Place, to: &Place) -> (Moved, usize) {
+    for interruptions in 0.. {
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let (mut stop, mut chunks) = (Some(stop), 0);
+        let moving = transfer::run(from, to, FEW, |_| {
+            chunks += 1;
+            if chunks == 3 {
+                drop(stop.take());
+            }
+        });
+        tokio::select! {
+            biased;
+            _ = stopped => {}
+            moved = moving => return (moved.unwrap(), interruptions),
+        }
+    }
+    unreachable!("there is always another attempt")
+}
+
+#[tokio::test]
+async fn a_shop_that_moves_to_postgres_and_back_is_the_same() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
+    let (old, new) = (folder.path().join("old.db"), folder.path().join("new.db"));
+    let server = PostgresServer::start();
+    let before = shop(&old, &clock).await;
+    let moved = transfer::run(&file(&old), &database(&server), FEW, |_| {}).await.unwrap();
+    assert_eq!((moved.items, moved.holds), (3, 11));
+    let back = transfer::run(&database(&server), &file(&new), FEW, |_| {}).await.unwrap();
+    assert_eq!(back, moved);
+    let ledger = open(&new, &clock);
+    assert_eq!(shown(&ledger).await, before);
+    // Keys have come along, and new items and movements get new numbers.
+    assert_eq!(apply(&ledger, 3, vec![ask::keyed("here", ask::receive("CAP", 5))]).await, 1);
+    assert_eq!(shown(&ledger).await, before);
+    assert_eq!(apply(&ledger, 4, vec![ask::create("TIE", 5), ask::confirm(4)]).await, 2);
+    assert!(ledger.verify().await.unwrap().is_clean());
+}
+
+#[tokio::test]
+async fn what_was_moved_to_postgres_is_shown_and_sold_there() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
+    let old = folder.path().join("old.db");
+    let server = PostgresServer::start();
+    let before = shop(&old, &clock).await;
+    transfer::run(&file(&old), &database(&server), FEW, |_| {}).await.unwrap();
+    let options =
+        PostgresOptions { clock: Some(Arc::new(clock.clone())), ..PostgresOptions::default() };
+    let ledger = PostgresLedger::connect(&server.url(), options).await.unwrap();
+    assert_eq!(shown(&ledger).await, before);
+    assert_eq!(apply(&ledger, 3, vec![ask::keyed("here", ask::receive("CAP", 5))]).await, 1);
+    assert_eq!(shown(&ledger).await, before);
+    let more = vec![ask::create("TIE", 5), ask::receive("MUG", 1), ask::confirm(4)];
+    let more = more.into_iter().map(|command| ask::keyed(&format!("{command:?}"), command));
+    assert_eq!(apply(&ledger, 4, more.collect()).await, 3);
+    assert!(ledger.verify().await.unwrap().is_clean());
+}
+
+#[tokio::test]
+async fn a_move_that_is_interrupted_goes_on_where_it_was() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
+    let (old, new) = (folder.path().join("old.db"), folder.path().join("new.db"));
+    let server = PostgresServer::start();
+    let before = shop(&old, &clock).await;
+    let (moved, interruptions) = move_with_interruptions(&file(&old), &database(&server)).await;
+    assert_eq!(moved.holds, 11);
+    assert!(interruptions > 3, "{interruptions}");
+    let (_, interruptions) = move_with_interruptions(&database(&server), &file(&new)).await;
+    assert!(interruptions > 3, "{interruptions}");
+    assert_eq!(shown(&open(&new, &clock)).await, before);
+}
+
+#[tokio::test]
+async fn neither_end_is_served_while_a_shop_moves() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
+    let old = folder.path().join("old.db");
+    let server = PostgresServer::start();
+    shop(&old, &clock).await;
+    let (from, to) = (file(&old), database(&server));
+    let mut at = 0;
+    {
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let mut stop = Some(stop);
+        let moving = transfer::run(&from, &to, FEW, |_| {
+            at += 1;
+            if at == 4 {
+                drop(stop.take());
+            }
+        });
+        tokio::select! { biased; _ = stopped => {} moved = moving => panic!("{moved:?}") }
+    }
+    let refused = SqliteLedger::open(&old, SqliteOptions::default()).unwrap_err();
+    assert_eq!(refused.kind, FailureKind::Invalid);
+    assert!(refused.message.contains("has moved to postgres://"), "{refused}");
+    let options = PostgresOptions::default();
+    let refused = PostgresLedger::connect(&server.url(), options).await.unwrap_err();
+    assert!(refused.message.contains("migrate-ledger --from sqlite:/"), "{refused}");
+    // Or the owner thinks better of it.
+    transfer::give_up(&from, &to).await.unwrap();
+    open(&old, &clock).close().await.unwrap();
+    let again = transfer::run(&from, &to, FEW, |_| {}).await.unwrap_err();
+    assert!(again.message.contains("given up"), "{again}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_running_writes_no_more_once_its_database_is_sealed() {
+    let (folder, server) = (tempfile::tempdir().unwrap(), PostgresServer::start());
+    let running = PostgresLedger::connect(&server.url(), PostgresOptions::default()).await.unwrap();
+    assert_eq!(apply(&running, 1, vec![ask::create("MUG", 1)]).await, 1);
+    let to = file(&folder.path().join("new.db"));
+    transfer::run(&database(&server), &to, FEW, |_| {}).await.unwrap();
+    let batch = Batch { id: BatchId([2; 16]), commands: vec![ask::create("HAT", 1)], waits: false };
+    let refused = running.apply(Arc::new(batch)).await.unwrap_err();
+    assert!(format!("{refused:?}").contains("has moved to sqlite:/"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_shop_does_not_move_in_where_another_one_is() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
+    let old = folder.path().join("old.db");
+    let server = PostgresServer::start();
+    shop(&old, &clock).await;
+    let there = PostgresLedger::connect(&server.url(), PostgresOptions::default()).await.unwrap();
+    apply(&there, 1, vec![ask::create("MUG", 1)]).await;
+    let refused = transfer::run(&file(&old), &database(&server), FEW, |_| {}).await.unwrap_err();
+    assert!(refused.message.contains("not empty"), "{refused}");
+    // Nothing was sealed.
+    open(&old, &clock).close().await.unwrap();
+    assert_eq!(apply(&there, 2, vec![ask::create("HAT", 1)]).await, 1);
+}
+
+#[tokio::test]
+async fn a_shop_does_not_move_while_a_server_has_its_file() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
+    let old = folder.path().join("old.db");
+    let server = PostgresServer::start();
+    let open = open(&old, &clock);
+    let refused = transfer::run(&file(&old), &database(&server), FEW, |_| {}).await.unwrap_err();
+    assert_eq!(refused.kind, FailureKind::InUse, "{refused}");
+    open.close().await.unwrap();
+}
