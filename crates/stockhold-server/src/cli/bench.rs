@@ -63,7 +63,8 @@ pub(crate) struct Bench {
     seconds: Duration,
 
     /// Over a Postgres server, instead of SQLite: postgres://USER@HOST/DATABASE. Every row makes
-    /// a database of its own there, and drops it; the one that is named is left alone.
+    /// a database of its own there, stockhold_bench_..., and drops it; the one that is named is left
+    /// alone.
     #[arg(long, value_name = "URL")]
     ledger: Option<PostgresUrl>,
 

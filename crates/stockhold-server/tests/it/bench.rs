@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use serde_json::Value;
+use stockhold_testkit::PostgresServer;
 
 fn bench(arguments: &[&str]) -> Value {
     let folder = tempfile::tempdir().unwrap();
@@ -66,6 +67,45 @@ fn slow_bench_compares_the_service_with_a_handler_that_does_nothing() {
     let bytes = |row: &Value| row["answer_bytes"].as_i64().unwrap();
     assert!((bytes(nothing) - bytes(holds)).abs() < 8, "{nothing} {holds}");
     assert!(holds["holds_verified"].as_u64() >= holds["operations"].as_u64());
+}
+
+#[test]
+fn slow_bench_over_postgres_compares_the_engine_with_baselines_and_the_ceiling() {
+    let server = PostgresServer::start();
+    let url = server.url();
+    let sizes = ["--preload", "1000", "--stock", "2000", "--instances", "2"];
+    let json = bench(&[&["--ledger", &*url, "--callers", "1,8"], &sizes[..]].concat());
+    assert!(json["server"]["commit"]["p50_us"].as_u64().unwrap() > 0, "{}", json["server"]);
+    for row in json["rows"].as_array().unwrap() {
+        assert!(row["per_second"].as_f64().unwrap() > 0.0, "{row}");
+        assert!(row["connections"].as_u64().unwrap() > 0, "{row}");
+        let is_engine = row["kind"] == "engine";
+        assert_eq!(row["kept_p99_us"].is_u64(), is_engine, "{row}");
+        assert_eq!(row["late_most_ms"].is_u64(), is_engine && row["items"] != "sold_out", "{row}");
+        if is_engine && row["items"] != "sold_out" || row["kind"] == "bare" {
+            let all = row["preloaded"].as_u64().unwrap() + row["operations"].as_u64().unwrap();
+            assert!(row["holds_verified"].as_u64().unwrap() >= all, "{row}");
+            let rows = row["rows_per_hold"].as_f64().unwrap();
+            // hold, key and the end, and with others a batch, or two if one only ended something.
+            assert!((3.0..5.01).contains(&rows), "{row}");
+        }
+    }
+    let targets = json["targets"].as_array().unwrap();
+    assert!(targets.iter().all(|target| target["figure"].is_f64()), "{targets:?}");
+    let databases = "SELECT count(*) FROM pg_database WHERE datname LIKE 'stockhold%'";
+    assert_eq!(server.psql(databases), "0", "the bench tidies up");
+}
+
+#[test]
+fn a_role_that_may_not_make_databases_is_told_what_it_needs() {
+    let server = PostgresServer::start();
+    server.psql("CREATE ROLE poor LOGIN");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stockhold"));
+    let url = server.url().replace("postgres@", "poor@");
+    let output = command.args(["bench", "--dir", "/tmp", "--ledger", &url]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("ALTER ROLE poor CREATEDB"), "{said}");
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]
