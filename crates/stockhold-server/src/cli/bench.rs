@@ -62,8 +62,8 @@ pub(crate) struct Bench {
     #[arg(long, default_value = "10", value_parser = seconds)]
     seconds: Duration,
 
-    /// Over a Postgres server, instead of SQLite: postgres://USER@HOST/DATABASE. Every row makes
-    /// a database of its own there, stockhold_bench_..., and drops it; the one that is named is left
+    /// Over a Postgres server, instead of SQLite: `postgres://USER@HOST/DATABASE`. Every row makes
+    /// a database of its own there, `stockhold_bench_...`, and drops it; the one that is named is left
     /// alone.
     #[arg(long, value_name = "URL")]
     ledger: Option<PostgresUrl>,

@@ -156,7 +156,7 @@ mod tests {
             ),
             (
                 "[ledger]\nurl = \"x\"",
-                "a.toml, line 2: ledger.url: a ledger is sqlite:PATH or memory:",
+                "a.toml, line 2: ledger.url: a ledger is sqlite:PATH, postgres://... or memory:",
             ),
             ("[server]\ntls_key = \"x\"", "a.toml, line 2: server.tls_key: "),
         ] {

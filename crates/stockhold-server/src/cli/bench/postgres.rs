@@ -69,7 +69,7 @@ async fn measure_all(
     let mut rows = Vec::with_capacity(jobs.len());
     for job in jobs {
         progress.show(&job.to_string());
-        let row = shelf.measure_one(*job, settings).await?;
+        let row = Box::pin(shelf.measure_one(*job, settings)).await?;
         progress.finished(&row);
         rows.push(row);
     }
@@ -122,7 +122,8 @@ impl<'a> Shelf<'a> {
                 }
             }
         };
-        let (mut row, connections) = self.server.watched(database.name(), measuring).await?;
+        let (mut row, connections) =
+            Box::pin(self.server.watched(database.name(), measuring)).await?;
         row.connections = Some(connections);
         match job.kind {
             Kind::Engine | Kind::Bare => database.account(&mut row).await?,
