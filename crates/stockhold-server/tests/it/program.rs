@@ -78,7 +78,7 @@ async fn a_broken_invariant_has_an_exit_code_of_its_own() {
 fn what_makes_no_sense_is_a_usage_error() {
     for args in [
         &["serve", "--listen", "here"][..],
-        &["serve", "--ledger", "postgres://x"],
+        &["serve", "--ledger", "mysql://x"],
         &["serve", "--log", "=x="],
         &["serve", "--listen", "0.0.0.0:0", "--ledger", "memory:"],
         &["verify", "--ledger", "memory:"],

@@ -99,7 +99,7 @@ async fn a_batch_has_a_largest_size(kind: Kind) {
 
 async fn confirms_and_places_each_have_their_share_of_a_batch(kind: Kind) {
     const PLACES: usize = 3_000;
-    let settings = Settings { batch_commands: 300, ..Settings::default() };
+    let settings = Settings { lanes: 1, batch_commands: 300, ..Settings::default() };
     let shop = Shop::open_with(kind, |b| b.without_sweeper().settings(settings)).await;
     shop.create("MUG", 10_000).await;
     let hold = |shop: Shop, _| async move { shop.hold("x", &[("MUG", 1)]).await };

@@ -97,12 +97,6 @@ impl Postgres {
         Self { clock: ManualClock::default(), server: Arc::clone(server), database }
     }
 
-    /// Runs a statement as somebody with a shell would.
-    pub(crate) fn shell(&self, statement: &str) -> String {
-        let answer = self.server.psql_at(&self.url(), statement);
-        answer.unwrap_or_else(|why| panic!("{statement}: {why}"))
-    }
-
     fn url(&self) -> String {
         self.server.url_of(&self.database)
     }

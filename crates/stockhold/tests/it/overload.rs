@@ -66,7 +66,8 @@ async fn the_queues_are_bounded(kind: Kind) {
 
 async fn of_twenty_thousand_callers_none_is_left_waiting(kind: Kind) {
     const CALLERS: usize = 10_000;
-    let shop = Shop::without_sweeper(kind).await;
+    let settings = Settings { lanes: 1, ..Settings::default() };
+    let shop = Shop::open_with(kind, |b| b.without_sweeper().settings(settings)).await;
     shop.create("MUG", 20_000).await;
     let hold = |shop: Shop, _| async move { shop.hold("x", &[("MUG", 1)]).await };
     let holds = shop.at_once(500, hold).await;

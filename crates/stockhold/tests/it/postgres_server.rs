@@ -8,7 +8,7 @@ use stockhold::{
 use stockhold_testkit::PostgresServer;
 
 async fn facts(url: &str) -> ServerFacts {
-    PostgresLedger::inspect(&url.parse::<PostgresUrl>().unwrap()).await.unwrap()
+    PostgresLedger::inspect(&url.parse::<PostgresUrl>().expect("it works")).await.expect("it works")
 }
 
 /// What is not well, by name, for an instance with eight connections.
@@ -31,7 +31,7 @@ async fn a_server_as_debian_sets_it_up_is_well() {
     let server = PostgresServer::start();
     assert_eq!(told(&server.url()).await, []);
     assert_eq!(facts(&server.url()).await.schema, None);
-    start(&server.url()).await.unwrap();
+    start(&server.url()).await.expect("it works");
     assert_eq!(told(&server.url()).await, []);
     assert_eq!(facts(&server.url()).await.schema, Some(1));
 }
@@ -46,7 +46,7 @@ async fn a_server_that_can_lose_what_it_answered_is_refused_unless_that_is_wante
         let refused = start(&server.url()).await.unwrap_err();
         assert_eq!(refused.kind, FailureKind::Invalid);
         assert!(refused.message.contains(&format!("set {name} = on")), "{refused}");
-        start_anyway(&server.url()).await.unwrap();
+        start_anyway(&server.url()).await.expect("it works");
     }
 }
 
@@ -73,7 +73,7 @@ async fn what_is_only_a_risk_is_told_and_started_with() {
     // Ten connections less three of superusers are fewer than eight.
     assert_eq!(told.iter().map(|(name, _)| *name).collect::<Vec<_>>(), risks);
     let options = PostgresOptions { connections: 4, ..PostgresOptions::default() };
-    PostgresLedger::connect(&server.url(), options).await.unwrap();
+    PostgresLedger::connect(&server.url(), options).await.expect("it works");
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn a_role_without_rights_is_told_which_it_lacks() {
     server.psql("CREATE ROLE shop LOGIN");
     let url = server.url().replace("postgres@", "shop@");
     assert_eq!(told(&url).await, [("role", Danger::Unsafe)]);
-    start(&server.url()).await.unwrap();
+    start(&server.url()).await.expect("it works");
     let facts = facts(&url).await;
     assert!(facts.missing_rights.contains(&"INSERT on hold".to_owned()), "{facts:?}");
     let refused = start(&url).await.unwrap_err();
@@ -95,7 +95,7 @@ async fn a_role_without_rights_is_told_which_it_lacks() {
 async fn slow_a_standby_is_told_from_its_primary() {
     use stockhold_testkit::postgres::Replication;
     let mut primary = PostgresServer::start();
-    start(&primary.url()).await.unwrap();
+    start(&primary.url()).await.expect("it works");
     let standby = PostgresServer::standby_of(&mut primary, Replication::Asynchronous);
     assert_eq!(told(&primary.url()).await, [("standby", Danger::Risk)]);
     let told = told(&standby.url()).await;
@@ -105,12 +105,13 @@ async fn slow_a_standby_is_told_from_its_primary() {
 
 /// An authority, and a certificate of it for this name, in PEM: with the key of the latter.
 fn certificates(name: &str) -> (String, String, String) {
-    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    let mut authority = CertificateParams::new(Vec::new()).expect("it works");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-    let certificate = params.signed_by(&key, &authority).unwrap();
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().expect("it works"))
+        .expect("it works");
+    let key = KeyPair::generate().expect("it works");
+    let params = CertificateParams::new(vec![name.to_owned()]).expect("it works");
+    let certificate = params.signed_by(&key, &authority).expect("it works");
     (authority.pem(), certificate.pem(), key.serialize_pem())
 }
 
@@ -118,12 +119,12 @@ fn certificates(name: &str) -> (String, String, String) {
 async fn tls_is_as_strict_as_sslmode_says() {
     let (authority, certificate, key) = certificates("db.example");
     let server = PostgresServer::set_up().with_tls(&certificate, &key).start();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("it works");
     let (ours, others) = (folder.path().join("ours.pem"), folder.path().join("others.pem"));
-    std::fs::write(&ours, authority).unwrap();
-    std::fs::write(&others, certificates("db.example").0).unwrap();
+    std::fs::write(&ours, authority).expect("it works");
+    std::fs::write(&others, certificates("db.example").0).expect("it works");
     let (ours, others) = (ours.display(), others.display());
-    let address = server.address().unwrap();
+    let address = server.address().expect("it works");
     let url = |host: &str, parameters: &str| {
         let port = address.port();
         format!("postgres://postgres@{host}:{port}/postgres?hostaddr=127.0.0.1&{parameters}")
@@ -139,7 +140,7 @@ async fn tls_is_as_strict_as_sslmode_says() {
         ("other.example", format!("sslmode=verify-full&sslrootcert={ours}"), None),
         ("db.example", "sslmode=verify-full".to_owned(), None),
     ] {
-        let url: PostgresUrl = url(host, &parameters).parse().unwrap();
+        let url: PostgresUrl = url(host, &parameters).parse().expect("it works");
         let looked = PostgresLedger::inspect(&url).await;
         assert_eq!(looked.ok().map(|facts| facts.tls), tls, "{host} {parameters}");
     }
@@ -148,9 +149,9 @@ async fn tls_is_as_strict_as_sslmode_says() {
 #[tokio::test]
 async fn a_server_without_tls_is_not_spoken_to_when_tls_is_required() {
     let server = PostgresServer::set_up().with_tcp().start();
-    let url = server.url_at(server.address().unwrap());
+    let url = server.url_at(server.address().expect("it works"));
     assert!(!facts(&url).await.tls);
-    let strict: PostgresUrl = format!("{url}?sslmode=require").parse().unwrap();
+    let strict: PostgresUrl = format!("{url}?sslmode=require").parse().expect("it works");
     let refused = PostgresLedger::inspect(&strict).await.unwrap_err();
     assert_eq!(refused.kind, FailureKind::Unavailable, "{refused}");
 }

@@ -170,10 +170,12 @@ fn reholds_run_short(hand: &Hand, wanted: &Wanted, short: &mut BTreeMap<ItemNumb
     for hold in wanted.reholds.iter().filter_map(|id| hand.book.hold(*id)) {
         for line in &hold.lines {
             let item = hand.numbers.get(&line.item).zip(hand.book.item(&line.item));
-            if let Some((number, item)) = item.filter(|(_, item)| item.available() < line.requested)
-            {
-                let missing = line.requested.checked_sub(item.available());
-                short.entry(*number).or_insert_with(|| missing.map_or(MOST_DUE, Quantity::get));
+            let Some((number, item)) = item else { continue };
+            let asked = wanted.asked_of(&line.item).checked_add(line.requested);
+            let missing = asked.and_then(|asked| asked.checked_sub(item.available()));
+            let missing = missing.map_or(MOST_DUE, Quantity::get);
+            if missing > 0 {
+                short.entry(*number).or_insert(missing);
             }
         }
     }

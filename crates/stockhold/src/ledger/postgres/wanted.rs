@@ -28,6 +28,8 @@ pub(super) struct Wanted {
     pub(super) moves: bool,
     /// The transaction was begun to look something up.
     pub(super) is_begun: bool,
+    /// Items of which fewer units may be there after one of the commands.
+    shrinks: BTreeSet<Arc<ItemKey>>,
     /// Items that are shown whole in the answer.
     pub(super) shown: BTreeSet<Arc<ItemKey>>,
 }
@@ -62,8 +64,12 @@ impl Wanted {
             | Action::SetPolicy { item, .. } => {
                 self.moves = true;
                 self.shown.insert(Arc::clone(item));
+                self.shrinks.insert(Arc::clone(item));
             }
-            Action::Load { .. } => self.moves = true,
+            Action::Load { item, .. } => {
+                self.moves = true;
+                self.shrinks.insert(Arc::clone(item));
+            }
             Action::Confirm { .. }
             | Action::Release { .. }
             | Action::Extend { .. }
@@ -85,6 +91,11 @@ impl Wanted {
         *asked = asked.checked_add(units).unwrap_or(Quantity::MAX);
     }
 
+    /// How many units places ask for.
+    pub(super) fn asked_of(&self, item: &ItemKey) -> Quantity {
+        self.asked.get(item).copied().unwrap_or_default()
+    }
+
     /// Items of which more is asked for than is available, and how many units are short: as many
     /// holds at most have to die for them, because each has at least one.
     pub(super) fn short<'a>(
@@ -94,6 +105,8 @@ impl Wanted {
         let short = |(number, item): (ItemNumber, &StockItem)| {
             let asked = self.asked.get(&item.key)?;
             let missing = asked.checked_sub(item.available()).unwrap_or(Quantity::MAX);
+            let shrinks = self.shrinks.contains(&item.key);
+            let missing = if shrinks { missing.max(*asked) } else { missing };
             missing.is_positive().then(|| (number, missing.get()))
         };
         items.filter_map(short).collect()
