@@ -136,18 +136,16 @@ impl Desk {
         life: &Life,
         batch: &Batch,
     ) -> Result<bool, Trouble> {
-        let sign = life.wants_sign();
+        let sign = life.sign(hand.book.liveness());
         if hand.book.is_changed() {
             write::new_items(connection, hand).await?;
-            write::changes(connection, hand, batch.id, self.instance, sign).await?;
+            write::changes(connection, hand, batch.id, self.instance, sign.as_ref()).await?;
             self.lines.note(hand.items_of_placed());
             return Ok(true);
         }
-        if sign {
-            let now = life.now;
-            connection.trip(async |client| life::sign(client, now).await).await?;
-        }
-        Ok(sign)
+        let Some(sign) = sign else { return Ok(false) };
+        connection.trip(async |client| life::sign(client, &sign).await).await?;
+        Ok(true)
     }
 
     /// Every statement was answered well, so the transaction is sound, and what is asked for here

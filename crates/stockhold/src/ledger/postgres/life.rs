@@ -80,7 +80,16 @@ impl Life {
         self.now.since(self.liveness.alive_at()) > Grace::SHORTEST_GAP
     }
 
-    pub(super) fn wants_sign(&self) -> bool {
+    /// The sign of life that is due, if one is; `liveness` is this one, brought to now.
+    pub(super) fn sign(&self, liveness: &Liveness) -> Option<Sign> {
+        self.wants_sign().then(|| Sign {
+            now: self.now.as_millis(),
+            graces: rows::graces(&self.liveness),
+            graces_now: rows::graces(liveness),
+        })
+    }
+
+    fn wants_sign(&self) -> bool {
         self.now.since(self.liveness.alive_at()) >= self.sign_after
     }
 
@@ -90,13 +99,29 @@ impl Life {
 }
 
 /// Writes a sign of life, if nobody else is at it. It never bridges an outage: whoever finds one has
-/// to note it first. Says how many rows it wrote.
-pub(super) async fn sign(client: &Client, now: Timestamp) -> Result<u64, Error> {
+/// to note it first. Graces that are over are forgotten, if nobody has written others meanwhile.
+pub(super) async fn sign(client: &Client, sign: &Sign) -> Result<u64, Error> {
     let longest = i64::try_from(Grace::SHORTEST_GAP.as_millis()).unwrap_or(i64::MAX);
-    let sign = "UPDATE ledger SET alive_at = $1 WHERE one IN (SELECT one FROM ledger \
-                WHERE alive_at < $1 AND alive_at >= $1 - $2 FOR NO KEY UPDATE SKIP LOCKED)";
-    let now = now.as_millis();
-    client.execute_typed(sign, &[(&now, Type::INT8), (&longest, Type::INT8)]).await
+    let statement = "UPDATE ledger SET alive_at = $1, \
+            graces = CASE WHEN graces = $3 THEN $4 ELSE graces END \
+        WHERE one IN (SELECT one FROM ledger \
+            WHERE alive_at < $1 AND alive_at >= $1 - $2 FOR NO KEY UPDATE SKIP LOCKED)";
+    let params = [
+        (&sign.now as _, Type::INT8),
+        (&longest as _, Type::INT8),
+        (&sign.graces as _, Type::INT8_ARRAY),
+        (&sign.graces_now as _, Type::INT8_ARRAY),
+    ];
+    client.execute_typed(statement, &params).await
+}
+
+/// That the ledger is alive.
+pub(super) struct Sign {
+    now: i64,
+    /// As they were read.
+    graces: Vec<i64>,
+    /// Those that may still spare a hold.
+    graces_now: Vec<i64>,
 }
 
 /// Notes an outage, in a transaction of its own: one instance gives the grace, for all alike, before

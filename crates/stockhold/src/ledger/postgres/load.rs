@@ -23,6 +23,8 @@ use super::{
 
 /// The most due holds of one item that are reclaimed on demand at once.
 const MOST_DUE: i64 = 2_000;
+/// And so many at least, if there are: who is short once is soon short again.
+const LEAST_DUE: i64 = 100;
 /// The most deadlines of an item that are looked at, to tell when its next hold dies.
 const MOST_NEXT: usize = 64;
 
@@ -299,7 +301,7 @@ impl Short {
         let ranges = hand.book.liveness().due_ranges(hand.now).into_iter();
         let (after, upto) = ranges.map(|(a, b)| (a.as_millis(), b.as_millis())).unzip();
         let items = map.keys().copied().collect();
-        let limits = map.values().map(|units| (*units).min(MOST_DUE)).collect();
+        let limits = map.values().map(|units| (*units).clamp(LEAST_DUE, MOST_DUE)).collect();
         Self { map, items, limits, after, upto }
     }
 

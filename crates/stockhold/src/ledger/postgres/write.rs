@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{
     failure::{self, Trouble},
     hand::Hand,
+    life::{self, Sign},
     link::Connection,
     rows::{self, Damaged, ItemNumber},
 };
@@ -57,7 +58,7 @@ pub(super) async fn changes(
     hand: &Hand,
     batch: BatchId,
     instance: i32,
-    sign: bool,
+    sign: Option<&Sign>,
 ) -> Result<(), Trouble> {
     let stock = hand.book.changed_items().filter(|(_, is_new)| !*is_new).map(|(item, _)| item);
     let mut stock: Vec<_> = stock.map(|item| (number(hand, &item.key), item)).collect();
@@ -81,7 +82,7 @@ pub(super) async fn changes(
             movements.insert(client),
             keys.insert(client, now),
             note_batch(client, id, now),
-            give_sign(client, sign, hand.now),
+            give_sign(client, sign),
         )?;
         Ok(written)
     };
@@ -114,9 +115,9 @@ async fn note_batch(client: &Client, id: Uuid, now: i64) -> Result<u64, Error> {
     client.execute_typed(insert, &[(&id, Type::UUID), (&now, Type::INT8)]).await
 }
 
-async fn give_sign(client: &Client, sign: bool, now: Timestamp) -> Result<(), Error> {
-    if sign {
-        super::life::sign(client, now).await?;
+async fn give_sign(client: &Client, sign: Option<&Sign>) -> Result<(), Error> {
+    if let Some(sign) = sign {
+        life::sign(client, sign).await?;
     }
     Ok(())
 }
