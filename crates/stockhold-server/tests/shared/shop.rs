@@ -1,0 +1,115 @@
+//! A database, and the instances on it. They belong to one test.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use stockhold_testkit::{PostgresServer, ServerProcess, history::Ledger, process};
+
+use crate::{account, shopper::Shopper};
+
+/// The program with these arguments.
+pub(crate) fn stockhold(args: &[&str]) -> Command {
+    process::command(Path::new(env!("CARGO_BIN_EXE_stockhold")), args)
+}
+
+/// One shop on one database.
+pub(crate) struct Shop {
+    // Dropped first, so that no instance complains of a database that has gone.
+    pub(crate) instances: Vec<ServerProcess>,
+    pub(crate) postgres: PostgresServer,
+    /// Where the instances find the database: the server itself, or a proxy before it.
+    pub(crate) url: String,
+}
+
+impl Shop {
+    /// So many instances on a database of their own.
+    pub(crate) fn open(instances: usize) -> Self {
+        Self::open_on(PostgresServer::start(), instances)
+    }
+
+    /// The same on a server that was set up in some way.
+    pub(crate) fn open_on(postgres: PostgresServer, instances: usize) -> Self {
+        let url = postgres.url();
+        let mut shop = Self { instances: Vec::new(), postgres, url };
+        for _ in 0..instances {
+            shop.join(|_| ());
+        }
+        shop
+    }
+
+    /// Another instance, set up in some way.
+    pub(crate) fn join(&mut self, set_up: impl FnOnce(&mut Command)) {
+        let instance = self.instance(set_up);
+        self.instances.push(instance);
+    }
+
+    /// An instance that is not one of [`instances`](Self::instances).
+    pub(crate) fn instance(&self, set_up: impl FnOnce(&mut Command)) -> ServerProcess {
+        let mut command = stockhold(&["serve", "--ledger", &self.url, "--listen", "127.0.0.1:0"]);
+        set_up(&mut command);
+        ServerProcess::start(&command)
+    }
+
+    /// Where the n-th instance listens; instances are counted round.
+    pub(crate) fn address(&self, n: usize) -> &str {
+        self.instances[n % self.instances.len()].address()
+    }
+
+    /// Somebody who asks the n-th instance, and records nothing.
+    pub(crate) fn keeper(&self, n: usize) -> Shopper {
+        Shopper::new(self.address(n))
+    }
+
+    /// An item with so many units.
+    pub(crate) async fn stock(&self, sku: &str, on_hand: i64) {
+        self.keeper(0).put_stock(sku, on_hand).await;
+    }
+
+    /// On hand, held, allocated and available, as the n-th instance answers.
+    pub(crate) async fn units(&self, n: usize, sku: &str) -> [i64; 4] {
+        let item = self.keeper(n).get(&format!("/v1/stock/{sku}")).await.expect_status(200);
+        ["on_hand", "held", "allocated", "available"].map(|name| item[name].as_i64().unwrap())
+    }
+
+    /// Lets so much time of the ledger pass, for all instances at once.
+    pub(crate) fn pass(&self, time: Duration) {
+        let millis = time.as_millis();
+        self.sql(&format!(
+            "BEGIN; UPDATE ledger SET alive_at = alive_at + {millis}; \
+             UPDATE test_clock SET ahead = ahead + {millis}; COMMIT"
+        ));
+    }
+
+    /// Runs a statement in the shop's database, past all instances.
+    pub(crate) fn sql(&self, statement: &str) -> String {
+        self.postgres.psql(statement)
+    }
+
+    /// One number.
+    pub(crate) fn count(&self, query: &str) -> i64 {
+        let answer = self.sql(query);
+        answer.trim().parse().unwrap_or_else(|_| panic!("{query}: {answer:?}"))
+    }
+
+    /// What the rows of the ledger say, for the judge of a history.
+    pub(crate) fn account(&self, supply: &[(&str, i64)]) -> Ledger {
+        account::read(|query| self.sql(query), supply)
+    }
+
+    /// `stockhold verify`.
+    pub(crate) fn verify(&self) -> Output {
+        stockhold(&["verify", "--ledger", &self.postgres.url()]).output().unwrap()
+    }
+
+    /// `stockhold verify` finds nothing.
+    #[track_caller]
+    pub(crate) fn expect_sound(&self) {
+        let report = self.verify();
+        let [said, why] =
+            [&report.stdout, &report.stderr].map(|text| String::from_utf8_lossy(text));
+        assert_eq!(report.status.code(), Some(0), "{said}{why}");
+    }
+}
