@@ -58,7 +58,6 @@ fn postgres_answers_as_memory_does() {
 }
 
 #[test]
-#[ignore = "red: in some of 200 histories a due hold is expired later than in memory; to be mended"]
 fn slow_postgres_answers_as_memory_does() {
     compare_on_postgres(200);
 }

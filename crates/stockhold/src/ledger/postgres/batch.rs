@@ -23,7 +23,7 @@ use crate::{
 /// How often a batch is begun anew because another instance was first, or because of items that
 /// were not locked.
 const ATTEMPTS: usize = 8;
-/// How often a place that is short is put off because due holds could not be reclaimed for it.
+/// How often a batch is begun anew to reclaim due holds whose other items were not locked.
 const PATIENCE: usize = 3;
 
 /// What a batch needs beside its connection.
@@ -118,11 +118,12 @@ impl Desk {
             wanted.items.append(&mut hand.missing);
             return Ok(Attempt::WantsMore);
         }
-        let answers: Vec<_> = batch.commands.iter().map(|c| hand.answer(c)).collect();
-        if tried < PATIENCE && !hand.left_alone.is_empty() && answers.iter().any(is_short) {
-            wanted.items.append(&mut hand.left_alone);
+        let reclaimable = self.stuck.locked().without(&hand.left_alone);
+        if tried < PATIENCE && !reclaimable.is_empty() {
+            wanted.reclaim(reclaimable);
             return Ok(Attempt::WantsMore);
         }
+        let answers: Vec<_> = batch.commands.iter().map(|c| hand.answer(c)).collect();
         let applied = applied(&hand, answers);
         let is_written = self.write(connection, &mut hand, &life, batch).await?;
         Ok(Attempt::Ready { applied, is_written })
@@ -182,7 +183,8 @@ impl Desk {
         }
     }
 
-    /// Which commands name a row that somebody else has locked.
+    /// Which commands want a row that somebody else has locked. None of them, if it was wanted only
+    /// to reclaim a due hold: the next attempt leaves that hold alone.
     async fn set_aside(
         &self,
         connection: &mut Connection<'_>,
@@ -193,7 +195,7 @@ impl Desk {
         match load::locked_elsewhere(connection, wanted).await {
             Ok(locked) => {
                 self.stuck.note(&locked);
-                let commands = locked.named_by(&batch.commands, wanted);
+                let commands = locked.wanted_by(&batch.commands, wanted);
                 Err(ApplyError::Stuck { commands, failure })
             }
             Err(trouble) => Err(ApplyError::Unavailable(trouble.into_failure())),
@@ -208,10 +210,6 @@ fn applied(hand: &Hand, answers: Vec<Result<Outcome, Rejection>>) -> Applied {
     let deaths = placed.map(|hold| liveness.effective(hold.deadline));
     let next_due = deaths.min().map(|at: Timestamp| at.since(hand.now));
     Applied { answers, next_due, active_holds: None, traffic: hand.book.traffic() }
-}
-
-fn is_short(answer: &Result<Outcome, Rejection>) -> bool {
-    matches!(answer, Err(Rejection::InsufficientStock { .. } | Rejection::HoldExpired { .. }))
 }
 
 /// Ends the transaction, if there is one. A connection on which even that fails is thrown away.

@@ -16,6 +16,10 @@ use crate::{Failure, FailureKind, clock::LedgerClock};
 /// of its own is written.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 
+/// Nobody waits for the sign of somebody else: the lanes of a shop would stand in a row for it.
+const UNLESS_LOCKED: &str = "FOR NO KEY UPDATE SKIP LOCKED";
+const WHEN_FREE: &str = "FOR NO KEY UPDATE";
+
 /// Where ledger time comes from.
 #[derive(Clone, Debug)]
 pub(super) enum Time {
@@ -34,6 +38,7 @@ pub(super) struct Life {
     pub(super) liveness: Liveness,
     sealed: Option<String>,
     sign_after: Duration,
+    lock: &'static str,
 }
 
 /// `clock_timestamp`, never `now`: a wait for a lock would make that old.
@@ -56,13 +61,14 @@ impl Life {
     pub(super) fn of(row: &Row, time: &Time) -> Result<Self, Damaged> {
         let server_now = rows::timestamp(row, 0)?;
         let ahead = Duration::from_millis(rows::column::<i64>(row, 4)?.unsigned_abs());
-        let (now, sign_after) = match time {
-            Time::Server => (server_now.after(ahead), SIGN_OF_LIFE),
-            // As the other ledgers do, so that they can be compared.
-            Time::Hand(clock) => (clock.now(), Duration::from_millis(1)),
+        let (now, sign_after, lock) = match time {
+            Time::Server => (server_now.after(ahead), SIGN_OF_LIFE, UNLESS_LOCKED),
+            // As the other ledgers do, so that they can be compared. Time that is moved by hand
+            // can pass by seconds while another batch is about to write an old sign.
+            Time::Hand(clock) => (clock.now(), Duration::from_millis(1), WHEN_FREE),
         };
         let (liveness, sealed) = (rows::liveness(row, 1)?, rows::column(row, 3)?);
-        Ok(Self { now, server_now, liveness, sealed, sign_after })
+        Ok(Self { now, server_now, liveness, sealed, sign_after, lock })
     }
 
     /// # Errors
@@ -86,6 +92,7 @@ impl Life {
             now: self.now.as_millis(),
             graces: rows::graces(&self.liveness),
             graces_now: rows::graces(liveness),
+            lock: self.lock,
         })
     }
 
@@ -102,17 +109,20 @@ impl Life {
 /// to note it first. Graces that are over are forgotten, if nobody has written others meanwhile.
 pub(super) async fn sign(client: &Client, sign: &Sign) -> Result<u64, Error> {
     let longest = i64::try_from(Grace::SHORTEST_GAP.as_millis()).unwrap_or(i64::MAX);
-    let statement = "UPDATE ledger SET alive_at = $1, \
+    let statement = format!(
+        "UPDATE ledger SET alive_at = $1, \
             graces = CASE WHEN graces = $3 THEN $4 ELSE graces END \
-        WHERE one IN (SELECT one FROM ledger \
-            WHERE alive_at < $1 AND alive_at >= $1 - $2 FOR NO KEY UPDATE SKIP LOCKED)";
+         WHERE one IN (SELECT one FROM ledger \
+            WHERE alive_at < $1 AND alive_at >= $1 - $2 {})",
+        sign.lock
+    );
     let params = [
         (&sign.now as _, Type::INT8),
         (&longest as _, Type::INT8),
         (&sign.graces as _, Type::INT8_ARRAY),
         (&sign.graces_now as _, Type::INT8_ARRAY),
     ];
-    client.execute_typed(statement, &params).await
+    client.execute_typed(&statement, &params).await
 }
 
 /// That the ledger is alive.
@@ -122,6 +132,7 @@ pub(super) struct Sign {
     graces: Vec<i64>,
     /// Those that may still spare a hold.
     graces_now: Vec<i64>,
+    lock: &'static str,
 }
 
 /// Notes an outage, in a transaction of its own: one instance gives the grace, for all alike, before

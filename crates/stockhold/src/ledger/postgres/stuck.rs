@@ -2,7 +2,7 @@
 //! that one batch waits for them in vain, and not every one after it.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -54,6 +54,22 @@ impl Stuck {
 }
 
 impl Locked {
+    /// These items without those that are locked.
+    pub(super) fn without(&self, items: &BTreeSet<ItemNumber>) -> BTreeSet<ItemNumber> {
+        items.iter().copied().filter(|item| !self.0.contains_key(item)).collect()
+    }
+
+    /// The places of the commands that want one of the rows.
+    pub(super) fn wanted_by(&self, commands: &[Command], wanted: &Wanted) -> Vec<usize> {
+        let named = self.named_by(commands, wanted);
+        let is_for_reclaiming = |item| wanted.reclaimed.contains(item);
+        if named.is_empty() && !self.0.keys().all(is_for_reclaiming) {
+            // By the hold of a key, which nobody knows before the key is read.
+            return (0..commands.len()).collect();
+        }
+        named
+    }
+
     /// The places of the commands that name one of the rows, by themselves or by their hold.
     pub(super) fn named_by(&self, commands: &[Command], wanted: &Wanted) -> Vec<usize> {
         if self.0.is_empty() {

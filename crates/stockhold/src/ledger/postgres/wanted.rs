@@ -16,6 +16,8 @@ pub(super) struct Wanted {
     pub(super) keys_of_items: BTreeSet<Arc<ItemKey>>,
     /// Items by number: those of holds that are named, or were met.
     pub(super) items: BTreeSet<ItemNumber>,
+    /// Of those, the ones that only due holds want, which are to be reclaimed.
+    pub(super) reclaimed: BTreeSet<ItemNumber>,
     pub(super) holds: BTreeSet<HoldId>,
     /// Of the holds that were looked up.
     pub(super) items_of_holds: HashMap<HoldId, Vec<ItemNumber>>,
@@ -83,6 +85,12 @@ impl Wanted {
     pub(super) fn meet(&mut self, hold: HoldId, items: Vec<ItemNumber>) {
         self.items.extend(items.iter().copied());
         self.items_of_holds.insert(hold, items);
+    }
+
+    /// These items have to be locked to reclaim due holds.
+    pub(super) fn reclaim(&mut self, items: BTreeSet<ItemNumber>) {
+        self.items.extend(&items);
+        self.reclaimed.extend(items);
     }
 
     /// Counts units that are asked for; too many to count are as many as can be.
