@@ -3,6 +3,7 @@
 use stockhold_core::{Limits, Outcome, Rejection, Timestamp};
 
 use super::{
+    deadlines::Floor,
     failure::{self, Trouble},
     hand::Hand,
     life::{self, Life, Time},
@@ -37,6 +38,7 @@ pub(super) struct Desk {
     pub(super) stuck: Stuck,
     pub(super) watch: Watch,
     pub(super) lines: Lines,
+    pub(super) floor: Floor,
     pub(super) tidy: Tidy,
 }
 
