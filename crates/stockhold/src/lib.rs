@@ -26,6 +26,8 @@ mod batcher;
 pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[doc(hidden)]
+pub mod crash;
 mod engine;
 mod error;
 #[cfg(feature = "conformance")]

@@ -1,6 +1,6 @@
 //! One batch: look up, lock and load, apply, write, commit.
 
-use stockhold_core::{Limits, Outcome, Rejection, Timestamp};
+use stockhold_core::{Action, Command, Limits, Outcome, Rejection, Timestamp};
 
 use super::{
     failure::{self, Trouble},
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     Failure,
+    crash::Point,
     ledger::{Applied, ApplyError, Batch},
 };
 
@@ -101,6 +102,7 @@ impl Desk {
         tried: usize,
     ) -> Result<Attempt, Trouble> {
         load::begin(connection, wanted, &self.lines).await?;
+        pass(Point::AfterBegin, &batch.commands);
         let stuck = self.stuck.locked().named_by(&batch.commands, wanted);
         if !(stuck.is_empty() || batch.waits) {
             return Ok(Attempt::Stuck(stuck));
@@ -110,6 +112,7 @@ impl Desk {
                 Loaded::Hand(hand, life) => (*hand, life),
                 Loaded::WasAway => return Ok(Attempt::WasAway),
             };
+        pass(Point::AfterLocks, &batch.commands);
         if matches!(self.time, Time::Server) {
             self.watch.note(life.server_now);
         }
@@ -139,8 +142,13 @@ impl Desk {
     ) -> Result<bool, Trouble> {
         let sign = life.sign(hand.book.liveness());
         if hand.book.is_changed() {
+            pass(Point::BeforeWrite, &batch.commands);
             write::new_items(connection, hand).await?;
             write::changes(connection, hand, batch.id, self.instance, sign.as_ref()).await?;
+            pass(Point::AfterWrite, &batch.commands);
+            if batch.commands.iter().any(is_sweep) {
+                Point::InSweep.pass();
+            }
             self.lines.note(hand.items_of_placed());
             return Ok(true);
         }
@@ -157,7 +165,10 @@ impl Desk {
         applied: Applied,
     ) -> Result<Applied, ApplyError> {
         let unconfirmed = self.link.unconfirmed();
-        let failure = match connection.trip(async |c| c.batch_execute("COMMIT").await).await {
+        pass(Point::BeforeCommit, &applied.answers);
+        let committed = connection.trip(async |c| c.batch_execute("COMMIT").await).await;
+        pass(Point::AfterCommit, &applied.answers);
+        let failure = match committed {
             Ok(()) if self.link.unconfirmed() == unconfirmed => return Ok(applied),
             Ok(()) => failure::unconfirmed(),
             Err(trouble) => {
@@ -201,6 +212,17 @@ impl Desk {
             Err(trouble) => Err(ApplyError::Unavailable(trouble.into_failure())),
         }
     }
+}
+
+/// A batch without commands is a mere sign of life; it comes whenever it likes, and does not count.
+fn pass<T>(point: Point, commands: &[T]) {
+    if !commands.is_empty() {
+        point.pass();
+    }
+}
+
+fn is_sweep(command: &Command) -> bool {
+    matches!(command.action, Action::Expire { .. })
 }
 
 /// The answers, and what is to be said of a book that has only what the batch names.

@@ -1,0 +1,4 @@
+//! What breaks, and what must hold (`faults.md`): servers that are killed, paused or lied to, while
+//! customers buy. Each story ends with the judge of histories and with `stockhold verify`.
+
+mod crash;
