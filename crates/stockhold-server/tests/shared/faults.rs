@@ -2,3 +2,8 @@
 //! customers buy. Each story ends with the judge of histories and with `stockhold verify`.
 
 mod crash;
+mod crowd;
+mod killed;
+mod lost;
+mod outage;
+mod stuck;
