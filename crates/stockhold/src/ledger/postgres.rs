@@ -68,6 +68,10 @@ const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '500ms'; SET LOCAL statemen
     SET LOCAL enable_bitmapscan = off; SET LOCAL enable_hashjoin = off; \
     SET LOCAL enable_mergejoin = off; SET LOCAL jit = off";
 
+/// For a batch beside the lane, whose row is locked by somebody else: others of its rows are free, and
+/// other instances want them. It asks again soon.
+const BESIDE: &str = "; SET LOCAL lock_timeout = '100ms'";
+
 /// How to open a [`PostgresLedger`].
 #[derive(Clone, Debug)]
 pub struct PostgresOptions {

@@ -92,6 +92,11 @@ impl Crowd {
         self.street.sold.load(Ordering::Relaxed)
     }
 
+    /// Somebody whose purchases are judged with theirs.
+    pub(crate) fn another(&self, address: &str) -> Shopper {
+        Shopper::recorded(address, &self.street.recorder)
+    }
+
     /// All go home; what they did and were told.
     pub(crate) async fn leave(mut self) -> History {
         self.street.leave.store(true, Ordering::Relaxed);
@@ -125,6 +130,13 @@ pub(crate) fn settle(shop: &Shop) {
     });
 }
 
+/// An answer, and how long it took.
+pub(crate) async fn timed<T>(question: impl Future<Output = T>) -> (T, Duration) {
+    let begun = SystemClock.boot();
+    let answer = question.await;
+    (answer, SystemClock.boot().saturating_sub(begun))
+}
+
 async fn buy(street: Arc<Street>, number: usize) {
     let mut customer = Customer {
         shopper: Shopper::recorded(&street.address(number), &street.recorder)
@@ -137,6 +149,9 @@ async fn buy(street: Arc<Street>, number: usize) {
             return;
         }
         customer.buy_once(&format!("{number}-{round}"), number + round).await;
+        if round % 4 == 3 {
+            customer.turn_to_next();
+        }
     }
 }
 
@@ -195,10 +210,14 @@ impl Customer {
         if !told.is_unknown() || self.street.leave.load(Ordering::Relaxed) {
             return false;
         }
-        self.asks_at += 1;
-        self.shopper.turn_to(&self.street.address(self.asks_at));
+        self.turn_to_next();
         SystemClock.sleep(PAUSE).await;
         true
+    }
+
+    fn turn_to_next(&mut self) {
+        self.asks_at += 1;
+        self.shopper.turn_to(&self.street.address(self.asks_at));
     }
 }
 

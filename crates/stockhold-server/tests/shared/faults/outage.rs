@@ -5,18 +5,11 @@ use std::time::Duration;
 use stockhold::clock::{Clock, SystemClock};
 use stockhold_testkit::until;
 
-use super::crowd::Crowd;
+use super::crowd::{Crowd, timed};
 use crate::{shop::Shop, shopper::Shopper};
 
 const AT_ONCE: Duration = Duration::from_millis(300);
 const SOON: Duration = Duration::from_secs(10);
-
-/// An answer, and how long it took.
-async fn timed<T>(question: impl Future<Output = T>) -> (T, Duration) {
-    let begun = SystemClock.boot();
-    let answer = question.await;
-    (answer, SystemClock.boot().saturating_sub(begun))
-}
 
 async fn ready(shop: &Shop, n: usize) -> u16 {
     shop.keeper(n).get("/readyz").await.status()
