@@ -80,6 +80,11 @@ impl ServerProcess {
         self.child.log()
     }
 
+    /// How it has ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.ended()
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         self.child.kill();

@@ -112,6 +112,10 @@ impl EngineBuilder {
     /// `Invalid` names the setting that is wrong.
     pub fn start(self) -> Result<Engine, Failure> {
         self.settings.check()?;
+        #[cfg(feature = "conformance")]
+        crate::crash::arm();
+        #[cfg(feature = "conformance")]
+        crate::bug::arm();
         let Self { ledger, clock, settings, sweeps } = self;
         let ids = Arc::new(IdSource::new(Arc::clone(&clock)));
         let alarm = Arc::new(Alarm::new(Arc::clone(&clock)));

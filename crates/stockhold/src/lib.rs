@@ -23,9 +23,13 @@
 //! re-exported here.
 
 mod batcher;
+#[doc(hidden)]
+pub mod bug;
 pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[doc(hidden)]
+pub mod crash;
 mod engine;
 mod error;
 #[cfg(feature = "conformance")]

@@ -15,12 +15,13 @@ use std::{
 use axum::{
     Router,
     body::Body,
-    http::{Request, StatusCode},
+    http::{Method, Request, StatusCode},
     response::{IntoResponse, Response},
 };
 use stockhold::{
     Engine, Failure, FailureKind,
     clock::{Clock, SystemClock},
+    crash::Point,
 };
 use tower_service::Service;
 use tracing::{Instrument, error, info, info_span};
@@ -97,7 +98,11 @@ impl Responder {
 
     async fn route(&self, request: Request<Lingering<impl lingering::Body>>) -> Response {
         let mut router = self.router.clone();
+        let is_post = request.method() == Method::POST;
         let answer = unless_panic(async move { router.call(request.map(Body::new)).await }).await;
+        if is_post {
+            Point::BeforeReply.pass();
+        }
         match answer {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},

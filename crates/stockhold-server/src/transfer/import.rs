@@ -5,6 +5,7 @@ use std::time::Duration;
 use stockhold::{
     Engine, Error, Failure, FailureKind, Load, LoadMode, Loaded,
     clock::{Clock, SystemClock},
+    crash::Point,
 };
 use tracing::debug;
 
@@ -120,6 +121,7 @@ impl Import {
                 return Ok(());
             }
             self.load(group).await?;
+            Point::InImport.pass();
             self.outlet.flush().await.map_err(|_| Stopped::Gone)?;
         }
     }

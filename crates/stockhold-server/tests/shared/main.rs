@@ -4,6 +4,7 @@
 #![expect(dead_code, reason = "until all stories are told")]
 
 mod account;
+mod faults;
 mod shop;
 mod shopper;
 mod smoke;

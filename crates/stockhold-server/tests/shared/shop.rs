@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use stockhold::crash::Point;
 use stockhold_testkit::{PostgresServer, ServerProcess, history::Ledger, process};
 
 use crate::{account, shopper::Shopper};
@@ -44,6 +45,17 @@ impl Shop {
     pub(crate) fn join(&mut self, set_up: impl FnOnce(&mut Command)) {
         let instance = self.instance(set_up);
         self.instances.push(instance);
+    }
+
+    /// An instance that ends when it passes a point of [`Point`] for the nth time, but for points of
+    /// a mere sign of life.
+    ///
+    /// [`Point`]: stockhold::crash::Point
+    pub(crate) fn doomed(&self, point: Point, nth: u32) -> ServerProcess {
+        let at = format!("{}:{nth}", point.name());
+        self.instance(|command| {
+            command.env("STOCKHOLD_CRASH_AT", at);
+        })
     }
 
     /// An instance that is not one of [`instances`](Self::instances).

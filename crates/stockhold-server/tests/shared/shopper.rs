@@ -138,6 +138,12 @@ impl Shopper {
         self.ask("GET", path, &Value::Null, None).await
     }
 
+    /// A text, such as the metrics.
+    pub(crate) async fn text(&mut self, path: &str) -> String {
+        let reply = self.try_ask("GET", path, String::new(), None).await;
+        String::from_utf8(reply.unwrap().body.to_vec()).unwrap()
+    }
+
     /// Asks without writing it down.
     pub(crate) async fn post(&mut self, path: &str, body: &Value, key: Option<&str>) -> Told {
         self.ask("POST", path, body, key).await

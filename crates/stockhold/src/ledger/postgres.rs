@@ -62,6 +62,10 @@ mod write;
 /// Begins a batch. An instance that is paused in the middle of one must not hold a hot row for long.
 const BEGIN: &str = "BEGIN; SELECT begin_batch()";
 
+/// For a batch beside the lane, whose row is locked by somebody else: others of its rows are free, and
+/// other instances want them. It asks again soon.
+const BESIDE: &str = "; SET LOCAL lock_timeout = '100ms'";
+
 /// How to open a [`PostgresLedger`].
 #[derive(Clone, Debug)]
 pub struct PostgresOptions {

@@ -1,6 +1,6 @@
 //! One batch: look up, lock and load, apply, write, commit.
 
-use stockhold_core::{Limits, Outcome, Rejection, Timestamp};
+use stockhold_core::{Action, Command, Limits, Outcome, Rejection, Timestamp};
 
 use super::{
     deadlines::Floor,
@@ -18,6 +18,8 @@ use super::{
 };
 use crate::{
     Failure,
+    bug::Bug,
+    crash::Point,
     ledger::{Applied, ApplyError, Batch},
 };
 
@@ -58,11 +60,12 @@ impl Desk {
     pub(super) async fn apply(&self, batch: &Batch) -> Result<Applied, ApplyError> {
         let mut connection = self.link.connection().await.map_err(ApplyError::Unavailable)?;
         let mut wanted = Wanted::of(&batch.commands);
-        let mut raced = None;
+        wanted.is_beside = batch.waits;
+        let (mut raced, mut races) = (None, 0_u64);
         for tried in 0..ATTEMPTS {
             match self.attempt(&mut connection, batch, &mut wanted, tried).await {
                 Ok(Attempt::Ready { applied, is_written: true }) => {
-                    return self.commit(&mut connection, applied).await;
+                    return self.commit(&mut connection, Applied { races, ..applied }).await;
                 }
                 Ok(Attempt::Ready { applied, is_written: false }) => {
                     roll_back(&mut connection).await;
@@ -81,6 +84,7 @@ impl Desk {
                 }
                 Err(Trouble::Raced(failure)) => {
                     roll_back(&mut connection).await;
+                    races = races.saturating_add(1);
                     raced = Some(failure);
                 }
                 Err(trouble) => {
@@ -103,6 +107,7 @@ impl Desk {
         tried: usize,
     ) -> Result<Attempt, Trouble> {
         load::begin(connection, wanted, &self.lines).await?;
+        pass(Point::AfterBegin, &batch.commands);
         let stuck = self.stuck.locked().named_by(&batch.commands, wanted);
         if !(stuck.is_empty() || batch.waits) {
             return Ok(Attempt::Stuck(stuck));
@@ -112,6 +117,7 @@ impl Desk {
                 Loaded::Hand(hand, life) => (*hand, life),
                 Loaded::WasAway => return Ok(Attempt::WasAway),
             };
+        pass(Point::AfterLocks, &batch.commands);
         if matches!(self.time, Time::Server) {
             self.watch.note(life.server_now);
         }
@@ -141,8 +147,13 @@ impl Desk {
     ) -> Result<bool, Trouble> {
         let sign = life.sign(hand.book.liveness());
         if hand.book.is_changed() {
+            pass(Point::BeforeWrite, &batch.commands);
             write::new_items(connection, hand).await?;
             write::changes(connection, hand, batch.id, self.instance, sign.as_ref()).await?;
+            pass(Point::AfterWrite, &batch.commands);
+            if batch.commands.iter().any(is_sweep) {
+                Point::InSweep.pass();
+            }
             self.lines.note(hand.items_of_placed());
             return Ok(true);
         }
@@ -159,8 +170,15 @@ impl Desk {
         applied: Applied,
     ) -> Result<Applied, ApplyError> {
         let unconfirmed = self.link.unconfirmed();
-        let failure = match connection.trip(async |c| c.batch_execute("COMMIT").await).await {
+        pass(Point::BeforeCommit, &applied.answers);
+        let committed = connection.trip(async |c| c.batch_execute("COMMIT").await).await;
+        pass(Point::AfterCommit, &applied.answers);
+        let failure = match committed {
             Ok(()) if self.link.unconfirmed() == unconfirmed => return Ok(applied),
+            _ if Bug::AckBeforeCommit.is_made() => {
+                connection.discard();
+                return Ok(applied);
+            }
             Ok(()) => failure::unconfirmed(),
             Err(trouble) => {
                 connection.discard();
@@ -205,13 +223,24 @@ impl Desk {
     }
 }
 
+/// A batch without commands is a mere sign of life; it comes whenever it likes, and does not count.
+fn pass<T>(point: Point, commands: &[T]) {
+    if !commands.is_empty() {
+        point.pass();
+    }
+}
+
+fn is_sweep(command: &Command) -> bool {
+    matches!(command.action, Action::Expire { .. })
+}
+
 /// The answers, and what is to be said of a book that has only what the batch names.
 fn applied(hand: &Hand, answers: Vec<Result<Outcome, Rejection>>) -> Applied {
     let liveness = hand.book.liveness();
     let placed = hand.book.changes().placed.iter().filter_map(|id| hand.book.hold(*id));
     let deaths = placed.map(|hold| liveness.effective(hold.deadline));
     let next_due = deaths.min().map(|at: Timestamp| at.since(hand.now));
-    Applied { answers, next_due, active_holds: None, traffic: hand.book.traffic() }
+    Applied { answers, next_due, active_holds: None, traffic: hand.book.traffic(), races: 0 }
 }
 
 /// Ends the transaction, if there is one. A connection on which even that fails is thrown away.

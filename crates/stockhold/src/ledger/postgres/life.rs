@@ -10,7 +10,7 @@ use super::{
     link::Connection,
     rows::{self, Damaged},
 };
-use crate::{Failure, FailureKind, clock::LedgerClock};
+use crate::{Failure, FailureKind, clock::LedgerClock, crash::Point};
 
 /// A sign of life is written at most that often; more often than a sweeper gives one, so that each
 /// of its own is written.
@@ -158,6 +158,7 @@ pub(super) async fn note_outage(
         client
             .execute_typed(update, &[(&alive_at, Type::INT8), (&graces, Type::INT8_ARRAY)])
             .await?;
+        Point::InOutage.pass();
         client.batch_execute("COMMIT").await
     });
     write.await

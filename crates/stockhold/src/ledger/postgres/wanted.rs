@@ -32,6 +32,8 @@ pub(super) struct Wanted {
     pub(super) moves: bool,
     /// The transaction was begun to look something up.
     pub(super) is_begun: bool,
+    /// The batch waits beside the lane for a row that somebody else has locked.
+    pub(super) is_beside: bool,
     /// Items of which fewer units may be there after one of the commands.
     shrinks: BTreeSet<Arc<ItemKey>>,
     /// Items that are shown whole in the answer.
