@@ -8,6 +8,7 @@ mod damage;
 mod differential;
 mod engine;
 mod expiring;
+mod instances;
 mod keeper;
 mod laws;
 mod lists;

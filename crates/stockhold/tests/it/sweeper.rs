@@ -247,6 +247,7 @@ async fn a_sweep_that_is_lost_is_done_again(kind: Kind) {
     shop.ledger.take_seen();
     shop.ledger.next(Fault::Unavailable);
     shop.clock.advance(500 * MILLISECOND);
+    shop.seen(1).await;
     rest(&shop).await;
     assert_eq!(expires_seen(&shop), 1);
     assert_eq!(shop.units("MUG").await, [1, 1, 0, 0]);

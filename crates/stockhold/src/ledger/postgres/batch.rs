@@ -84,6 +84,7 @@ impl Desk {
                 }
                 Err(Trouble::Raced(failure)) => {
                     roll_back(&mut connection).await;
+                    wanted.trust_nothing();
                     races = races.saturating_add(1);
                     raced = Some(failure);
                 }
@@ -132,6 +133,10 @@ impl Desk {
             return Ok(Attempt::WantsMore);
         }
         let answers: Vec<_> = batch.commands.iter().map(|c| hand.answer(c)).collect();
+        if hand.trusts && answers.iter().any(is_damaged) {
+            wanted.trust_nothing();
+            return Ok(Attempt::WantsMore);
+        }
         let applied = applied(&hand, answers);
         let is_written = self.write(connection, &mut hand, &life, batch).await?;
         Ok(Attempt::Ready { applied, is_written })
@@ -154,7 +159,7 @@ impl Desk {
             if batch.commands.iter().any(is_sweep) {
                 Point::InSweep.pass();
             }
-            self.lines.note(hand.items_of_placed());
+            self.lines.note(hand.noted());
             return Ok(true);
         }
         let Some(sign) = sign else { return Ok(false) };
@@ -241,6 +246,10 @@ fn applied(hand: &Hand, answers: Vec<Result<Outcome, Rejection>>) -> Applied {
     let deaths = placed.map(|hold| liveness.effective(hold.deadline));
     let next_due = deaths.min().map(|at: Timestamp| at.since(hand.now));
     Applied { answers, next_due, active_holds: None, traffic: hand.book.traffic(), races: 0 }
+}
+
+fn is_damaged(answer: &Result<Outcome, Rejection>) -> bool {
+    matches!(answer, Err(Rejection::Damaged { .. }))
 }
 
 /// Ends the transaction, if there is one. A connection on which even that fails is thrown away.

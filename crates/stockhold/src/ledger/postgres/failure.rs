@@ -104,6 +104,11 @@ pub(super) fn removed() -> Failure {
     Failure::new(FailureKind::Internal, "a hold was removed in the meantime")
 }
 
+/// A hold that was taken to be active has ended, or was given more time, by another instance.
+pub(super) fn outdated() -> Failure {
+    Failure::new(FailureKind::Internal, "a hold was changed in the meantime")
+}
+
 /// A row that was locked by another program a moment ago, and has not been had since.
 pub(super) fn locked() -> Failure {
     Failure::new(FailureKind::Unavailable, LOCKED)

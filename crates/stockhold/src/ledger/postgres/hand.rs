@@ -12,6 +12,7 @@ use stockhold_core::{
 use tokio_postgres::Row;
 
 use super::{
+    lines::Noted,
     rows::{self, Damaged, ItemNumber, Names, Placed},
     wanted::Wanted,
 };
@@ -24,6 +25,8 @@ pub(super) struct Hand {
     pub(super) numbers: HashMap<Arc<ItemKey>, ItemNumber>,
     /// Holds that were active when they were read: their deadline then.
     pub(super) active: HashMap<HoldId, Timestamp>,
+    /// Some holds were not read, because they are known.
+    pub(super) trusts: bool,
     /// The records of keys that were found.
     found: Vec<KeyRecord>,
     /// Holds that cannot be read, and why.
@@ -46,6 +49,7 @@ impl Hand {
             names: Names::new(),
             numbers: HashMap::new(),
             active: HashMap::new(),
+            trusts: false,
             found: Vec::new(),
             damaged: HashMap::new(),
             damaged_keys: HashMap::new(),
@@ -128,6 +132,24 @@ impl Hand {
         Ok(())
     }
 
+    /// Holds that are known and need not be read: which ones. They are due, so that they are going to
+    /// be written, and that finds out whether they still are what they were. Whatever an item that is
+    /// not there may mean, its hold is read.
+    pub(super) fn put_trusted(&mut self, wanted: &Wanted) -> BTreeSet<HoldId> {
+        let of_keys: BTreeSet<HoldId> = self.holds_of_keys().collect();
+        let mut trusted = BTreeSet::new();
+        for (id, noted) in &wanted.trusted {
+            let is_there = noted.items.iter().all(|number| self.names.contains_key(number));
+            let is_due = self.book.liveness().is_due(noted.hold.deadline, self.now);
+            if is_there && is_due && !of_keys.contains(id) {
+                trusted.insert(*id);
+                self.put_hold(Hold::clone(&noted.hold));
+            }
+        }
+        self.trusts = !trusted.is_empty();
+        trusted
+    }
+
     /// Due holds of items that run short. One with an item that is not locked is left alone.
     pub(super) fn put_due(
         &mut self,
@@ -196,12 +218,17 @@ impl Hand {
         Ok(())
     }
 
-    /// The numbers of the items of new holds.
-    pub(super) fn items_of_placed(&self) -> impl Iterator<Item = (HoldId, Box<[ItemNumber]>)> {
-        let placed = self.book.changes().placed.iter().filter_map(|id| self.book.hold(*id));
-        placed.map(|hold| {
+    /// What is known of holds that are new, or were given more time, once this is committed. If it
+    /// never is, nobody asks for them.
+    pub(super) fn noted(&self) -> impl Iterator<Item = Noted> {
+        let changes = self.book.changes();
+        let changed = changes.placed.iter().chain(&changes.edited);
+        let active = changed
+            .filter_map(|id| self.book.hold(*id))
+            .filter(|hold| hold.state == HoldState::Active);
+        active.map(|hold| {
             let items = hold.lines.iter().filter_map(|line| self.numbers.get(&line.item));
-            (hold.id, items.copied().collect())
+            Noted { items: items.copied().collect(), hold: Arc::clone(hold) }
         })
     }
 

@@ -45,8 +45,9 @@ pub(super) async fn begin(
     lines: &Lines,
 ) -> Result<(), Trouble> {
     let (known, unknown) = lines.find(wanted.holds.iter().copied());
-    for (id, items) in known {
-        wanted.meet(id, items);
+    for noted in known {
+        wanted.meet(noted.hold.id, noted.items.to_vec());
+        wanted.trust(noted);
     }
     if unknown.is_empty() {
         wanted.is_begun = false;
@@ -114,8 +115,9 @@ async fn read_on(
     wanted: &Wanted,
     hand: &mut Hand,
 ) -> Result<(), Trouble> {
-    let named: BTreeSet<HoldId> =
-        wanted.holds.iter().copied().chain(hand.holds_of_keys()).collect();
+    let trusted = hand.put_trusted(wanted);
+    let named = wanted.holds.iter().copied().filter(|id| !trusted.contains(id));
+    let named: BTreeSet<HoldId> = named.chain(hand.holds_of_keys()).collect();
     let (named, movements) = (uuids(&named), hand.movements_of_keys());
     let short = Short::of(hand, wanted.short(hand.items()));
     if !(named.is_empty() && movements.is_empty() && short.items.is_empty()) {

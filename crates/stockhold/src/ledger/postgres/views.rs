@@ -95,6 +95,9 @@ pub(super) async fn due(desk: &Desk, limit: usize) -> Result<Due, Trouble> {
     let (due, next) = read.await?;
     snapshot.end().await?;
     desk.floor.note(&life, floor, &due);
+    for row in &due {
+        desk.lines.check(rows::hold_id(row, 0)?, rows::timestamp(row, 1)?);
+    }
     Ok(deadlines::found(&life, &due, &next)?)
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use stockhold_core::{Action, Command, HoldId, ItemKey, KeyId, OnExpired, Quantity, StockItem};
 
-use super::rows::ItemNumber;
+use super::{lines::Noted, rows::ItemNumber};
 
 /// The rows that commands name.
 #[derive(Debug, Default)]
@@ -21,6 +21,10 @@ pub(super) struct Wanted {
     pub(super) holds: BTreeSet<HoldId>,
     /// Of the holds that were looked up.
     pub(super) items_of_holds: HashMap<HoldId, Vec<ItemNumber>>,
+    /// Of the holds that are only to expire, those that are known as they were placed.
+    pub(super) trusted: HashMap<HoldId, Noted>,
+    /// What is known turned out to be wrong: everything is read.
+    pub(super) trusts_nothing: bool,
     pub(super) idempotency: Vec<KeyId>,
     /// Units that places ask for, by item.
     asked: HashMap<Arc<ItemKey>, Quantity>,
@@ -98,6 +102,20 @@ impl Wanted {
     pub(super) fn reclaim(&mut self, items: BTreeSet<ItemNumber>) {
         self.items.extend(&items);
         self.reclaimed.extend(items);
+    }
+
+    /// A hold that is only to expire need not be read, if it is known.
+    pub(super) fn trust(&mut self, noted: Noted) {
+        let id = noted.hold.id;
+        if !self.trusts_nothing && !self.asked_about.contains(&id) {
+            self.trusted.insert(id, noted);
+        }
+    }
+
+    /// Everything is read from now on.
+    pub(super) fn trust_nothing(&mut self) {
+        self.trusts_nothing = true;
+        self.trusted.clear();
     }
 
     /// Counts units that are asked for; too many to count are as many as can be.

@@ -95,6 +95,9 @@ pub(super) async fn changes(
     if usize::try_from(edited_).ok() != Some(edited.ids.len()) {
         return Err(Trouble::Raced(failure::removed()));
     }
+    if hand.trusts && usize::try_from(dead_).ok() != Some(dead.holds.len()) {
+        return Err(Trouble::Raced(failure::outdated()));
+    }
     let expected = [
         ("stock", stock, items.numbers.len()),
         ("hold", holds_, holds.ids.len()),
