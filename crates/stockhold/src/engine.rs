@@ -137,6 +137,7 @@ impl EngineBuilder {
                 clock: Arc::clone(&clock),
                 alarm,
                 settings: settings.clone(),
+                tally: Arc::default(),
                 broken: HashMap::new(),
             };
             tasks.push(tokio::spawn(sweeper.run(stopped.clone())));

@@ -1,82 +1,22 @@
-//! A network that loses replies after the server has acted.
+//! Scenario 7: replies are lost.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use stockhold::clock::SystemClock;
 use stockhold_server::client::{Connection, Reply};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-};
+use tokio::task::JoinSet;
 
-use crate::support::Server;
+use crate::{support::Server, swallower::Swallower};
 
 const BUYERS: usize = 2_000;
 const AT_ONCE: usize = 64;
-
-/// Hands requests on, and swallows three of ten replies.
-struct Proxy {
-    address: String,
-    swallowed: Arc<AtomicU64>,
-}
-
-impl Proxy {
-    async fn start(server: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let (server, swallowed) = (server.to_owned(), Arc::<AtomicU64>::default());
-        let counter = Arc::clone(&swallowed);
-        tokio::spawn(async move {
-            let replies = Arc::<AtomicU64>::default();
-            while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(&server).await.unwrap();
-                let (replies, counter) = (Arc::clone(&replies), Arc::clone(&counter));
-                tokio::spawn(hand_on(client, server, replies, counter));
-            }
-        });
-        Self { address, swallowed }
-    }
-}
-
-/// One request is on its way at a time, so what the server says in one go is one reply.
-async fn hand_on(
-    mut client: TcpStream,
-    mut server: TcpStream,
-    replies: Arc<AtomicU64>,
-    swallowed: Arc<AtomicU64>,
-) {
-    let (mut request, mut reply) = (vec![0; 65_536], vec![0; 65_536]);
-    loop {
-        tokio::select! {
-            read = client.read(&mut request) => {
-                let Ok(length @ 1..) = read else { return };
-                if server.write_all(&request[..length]).await.is_err() { return }
-            }
-            read = server.read(&mut reply) => {
-                let Ok(length @ 1..) = read else { return };
-                if replies.fetch_add(1, Ordering::Relaxed) % 10 < 3 {
-                    swallowed.fetch_add(1, Ordering::Relaxed);
-                    return;
-                }
-                if client.write_all(&reply[..length]).await.is_err() { return }
-            }
-        }
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scenario_07_lost_replies_sell_nothing_twice() {
     let server = Server::start().await;
     server.put("/v1/stock/HOT", r#"{"on_hand":2000}"#).await.expect(201);
-    let proxy = Proxy::start(&server.address).await;
+    let proxy = Swallower::start(&server.address).await;
     let mut workers = JoinSet::new();
     for worker in 0..AT_ONCE {
         let address = proxy.address.clone();
@@ -93,7 +33,7 @@ async fn scenario_07_lost_replies_sell_nothing_twice() {
     assert_eq!(units, [2_000, 0, 2_000, 0].map(Some));
     let report = server.engine.verify().await.unwrap();
     assert!(report.is_clean() && report.holds == 2_000, "{report:?}");
-    let swallowed = proxy.swallowed.load(Ordering::Relaxed);
+    let swallowed = proxy.swallowed();
     assert!(swallowed > 1_000, "only {swallowed} replies were lost");
 }
 

@@ -34,4 +34,5 @@ mod shutdown;
 mod slow_clients;
 mod stock;
 mod support;
+mod swallower;
 mod transfer;

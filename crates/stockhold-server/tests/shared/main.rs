@@ -5,6 +5,9 @@
 
 mod account;
 mod faults;
+mod scenarios;
 mod shop;
 mod shopper;
 mod smoke;
+#[path = "../it/swallower.rs"]
+mod swallower;

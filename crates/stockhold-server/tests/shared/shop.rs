@@ -16,6 +16,10 @@ pub(crate) fn stockhold(args: &[&str]) -> Command {
     process::command(Path::new(env!("CARGO_BIN_EXE_stockhold")), args)
 }
 
+/// In SQL that reads the table `test_clock`.
+pub(crate) const LEDGER_TIME: &str =
+    "((extract(epoch FROM clock_timestamp()) * 1000)::bigint + test_clock.ahead)";
+
 /// One shop on one database.
 pub(crate) struct Shop {
     // Dropped first, so that no instance complains of a database that has gone.
@@ -37,6 +41,15 @@ impl Shop {
         let mut shop = Self { instances: Vec::new(), postgres, url };
         for _ in 0..instances {
             shop.join(|_| ());
+        }
+        shop
+    }
+
+    /// So many instances, all set up in the same way.
+    pub(crate) fn open_with(instances: usize, set_up: impl Fn(&mut Command)) -> Self {
+        let mut shop = Self::open(0);
+        for _ in 0..instances {
+            shop.join(&set_up);
         }
         shop
     }
@@ -92,6 +105,17 @@ impl Shop {
         self.sql(&format!(
             "BEGIN; UPDATE ledger SET alive_at = alive_at + {millis}; \
              UPDATE test_clock SET ahead = ahead + {millis}; COMMIT"
+        ));
+    }
+
+    /// The same, so that this hold dies so long from now.
+    pub(crate) fn pass_until_near_death(&self, hold: &str, left: Duration) {
+        let left = left.as_millis();
+        self.sql(&format!(
+            "WITH step AS (SELECT deadline - {left} - {LEDGER_TIME} AS millis \
+                 FROM hold, test_clock WHERE id = '{hold}'), \
+             alive AS (UPDATE ledger SET alive_at = alive_at + millis FROM step) \
+             UPDATE test_clock SET ahead = ahead + millis FROM step"
         ));
     }
 

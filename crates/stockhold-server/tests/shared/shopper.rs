@@ -121,8 +121,8 @@ impl Shopper {
 
     /// So many units come.
     pub(crate) async fn receive(&mut self, sku: &str, units: i64, key: &str) -> Told {
-        let path = format!("/v1/stock/{sku}/receive");
-        let body = json!({"quantity": units});
+        let path = format!("/v1/stock/{sku}/adjustments");
+        let body = json!({"receive": units});
         self.recorded_post(&path, &body, Some(key), Op::Receive, &[(sku, units)]).await
     }
 
@@ -209,6 +209,11 @@ impl Told {
     /// The status, or 0 where nobody answered.
     pub(crate) fn status(&self) -> u16 {
         self.answer().map_or(0, |answer| answer.status)
+    }
+
+    /// Whether it says that this was done before.
+    pub(crate) fn is_replayed(&self) -> bool {
+        self.answer().is_some_and(|answer| answer.replayed)
     }
 
     /// The code of a problem, if it is one.

@@ -3,6 +3,7 @@
 use stockhold_core::{Action, Command, Limits, Outcome, Rejection, Timestamp};
 
 use super::{
+    deadlines::Floor,
     failure::{self, Trouble},
     hand::Hand,
     life::{self, Life, Time},
@@ -39,6 +40,7 @@ pub(super) struct Desk {
     pub(super) stuck: Stuck,
     pub(super) watch: Watch,
     pub(super) lines: Lines,
+    pub(super) floor: Floor,
     pub(super) tidy: Tidy,
 }
 

@@ -222,14 +222,15 @@ impl<'a> Lock<'a> {
     }
 
     async fn run(&self, client: &Client) -> Result<Vec<Row>, Error> {
-        let lock = if Bug::NoLock.is_made() { "" } else { "FOR NO KEY UPDATE" };
-        self.select(client, lock).await
+        if Bug::NoLock.is_made() {
+            return self.select(client, "").await;
+        }
+        self.query(client, &format!("SELECT {STOCK_COLUMNS} FROM lock_stock($1, $2, $3) AS stock"))
+            .await
     }
 
+    /// The same with another lock, or none.
     async fn select(&self, client: &Client, lock: &str) -> Result<Vec<Row>, Error> {
-        if self.items.is_empty() && self.skus.is_empty() {
-            return Ok(Vec::new());
-        }
         let select = format!(
             "SELECT {STOCK_COLUMNS} FROM stock WHERE item IN (\
                 SELECT unnest($1) UNION \
@@ -237,12 +238,19 @@ impl<'a> Lock<'a> {
                 JOIN stock AS named ON named.sku = name.sku AND named.location = name.location) \
              ORDER BY item {lock}"
         );
+        self.query(client, &select).await
+    }
+
+    async fn query(&self, client: &Client, select: &str) -> Result<Vec<Row>, Error> {
+        if self.items.is_empty() && self.skus.is_empty() {
+            return Ok(Vec::new());
+        }
         let params = [
             (&self.items as _, Type::INT8_ARRAY),
             (&self.skus as _, Type::TEXT_ARRAY),
             (&self.locations as _, Type::TEXT_ARRAY),
         ];
-        client.query_typed(&select, &params).await
+        client.query_typed(select, &params).await
     }
 }
 
