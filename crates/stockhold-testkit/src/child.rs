@@ -62,8 +62,10 @@ impl Child {
 
     /// Whether `setpriv` has done its part.
     fn is_unwrapped(&mut self) -> Result<(), &'static str> {
-        let name = fs::read_to_string(format!("/proc/{}/comm", self.pid())).unwrap_or_default();
-        let wrapped = name.trim_end() == "setpriv" && self.ended().is_none();
+        // Not by its name: for a moment after it has begun it still has that of our thread.
+        let program = fs::read_link(format!("/proc/{}/exe", self.pid())).unwrap_or_default();
+        let is_ours = fs::read_link("/proc/self/exe").is_ok_and(|ours| ours == program);
+        let wrapped = (is_ours || program.ends_with("setpriv")) && self.ended().is_none();
         if wrapped { Err("it is still setpriv") } else { Ok(()) }
     }
 

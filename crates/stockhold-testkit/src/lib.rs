@@ -5,8 +5,10 @@
 //! takes, and ends with the test, or at the latest with the process of the test.
 
 mod child;
+mod clock_shim;
 mod folder;
 pub mod history;
+pub mod pgbouncer;
 mod port;
 pub mod postgres;
 pub mod process;
@@ -16,7 +18,9 @@ mod time;
 mod user;
 
 pub use child::Child;
+pub use clock_shim::ClockShim;
 pub use history::{History, Recorder};
+pub use pgbouncer::PgBouncer;
 pub use postgres::PostgresServer;
 pub use process::ServerProcess;
 pub use proxy::Proxy;

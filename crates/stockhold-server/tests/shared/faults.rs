@@ -2,11 +2,15 @@
 //! customers buy. Each story ends with the judge of histories and with `stockhold verify`.
 
 mod bugs;
+mod clocks;
 mod crash;
 mod crowd;
+mod few;
+mod full;
 mod killed;
 mod lost;
 mod outage;
 mod paused;
 mod races;
+mod standby;
 mod stuck;

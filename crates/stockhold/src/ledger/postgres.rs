@@ -40,6 +40,7 @@ mod batch;
 mod deadlines;
 mod failure;
 mod hand;
+mod hosts;
 mod inspect;
 mod life;
 mod lines;
@@ -57,6 +58,7 @@ mod url;
 mod views;
 mod wanted;
 mod watch;
+mod witness;
 mod write;
 
 /// Begins a batch. An instance that is paused in the middle of one must not hold a hot row for long.

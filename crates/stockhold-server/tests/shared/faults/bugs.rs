@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use stockhold::bug::Bug;
-use stockhold_testkit::{PostgresServer, Proxy, Recorder, history::Rest, proxy::Direction};
+use stockhold_testkit::{PostgresServer, Proxy, Recorder, history::Rest, proxy::Direction, until};
 use tokio::task::JoinSet;
 
 use crate::{shop::Shop, shopper::Shopper};
@@ -27,16 +27,20 @@ fn broken(shop: &Shop, recorder: &Recorder, supply: &[(&str, i64)]) -> BTreeSet<
     found.iter().map(|violation| violation.rule()).collect()
 }
 
-/// Places and confirms ten units one by one, while commits are lost on this way.
+/// Places and confirms ten units one by one, while commits are lost on this way; fewer if the shop does
+/// not go on.
 async fn buy_ten(shop: &Shop, proxy: &Proxy, way: Direction) -> Arc<Recorder> {
     shop.stock("MUG", 100).await;
     let recorder = Arc::new(Recorder::new("ann"));
     let mut ann = Shopper::recorded(shop.address(0), &recorder);
     for n in 0..10 {
         proxy.heal();
-        let hold = ann.place(&format!("{n}"), &[("MUG", 1)], TTL).await.id();
+        let placed = ann.place(&format!("{n}"), &[("MUG", 1)], TTL).await;
+        if placed.is_unknown() {
+            break;
+        }
         proxy.lose(way, b"COMMIT\0", 1);
-        ann.confirm(&hold).await;
+        ann.confirm(&placed.id()).await;
     }
     proxy.heal();
     recorder
@@ -47,6 +51,11 @@ async fn a_shop_that_answers_before_its_commit_is_found_to_lose_sales() {
     let (shop, proxy) = shop_with(Bug::AckBeforeCommit);
     let recorder = buy_ten(&shop, &proxy, Direction::Requests).await;
     assert_eq!(broken(&shop, &recorder, &[("MUG", 100)]), BTreeSet::from(["C1"]));
+    // It finds out by itself, when it connects again.
+    until(Duration::from_secs(10), "an alarm", || {
+        let log = shop.instances[0].log();
+        if log.contains("Postgres has lost batches") { Ok(()) } else { Err(log) }
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,13 +47,23 @@ pub(super) struct Desk {
 /// What became of one attempt.
 enum Attempt {
     /// Written, or nothing was to be written: only the commit is missing.
-    Ready { applied: Applied, is_written: bool },
+    Ready { applied: Applied, written: Written },
     /// Not written: it wants more rows than it had.
     WantsMore,
     /// Not written: the ledger was away, and that has to be noted first.
     WasAway,
     /// Nothing was locked: these commands name rows that are locked by somebody else.
     Stuck(Vec<usize>),
+}
+
+/// What a transaction has written.
+#[derive(Clone, Copy)]
+enum Written {
+    Nothing,
+    /// A sign of life and nothing else.
+    Sign,
+    /// What its commands changed, then.
+    Changes(Timestamp),
 }
 
 impl Desk {
@@ -64,11 +74,16 @@ impl Desk {
         let (mut raced, mut races) = (None, 0_u64);
         for tried in 0..ATTEMPTS {
             match self.attempt(&mut connection, batch, &mut wanted, tried).await {
-                Ok(Attempt::Ready { applied, is_written: true }) => {
-                    return self.commit(&mut connection, Applied { races, ..applied }).await;
-                }
-                Ok(Attempt::Ready { applied, is_written: false }) => {
+                Ok(Attempt::Ready { applied, written: Written::Nothing }) => {
                     roll_back(&mut connection).await;
+                    return Ok(applied);
+                }
+                Ok(Attempt::Ready { applied, written }) => {
+                    let applied =
+                        self.commit(&mut connection, Applied { races, ..applied }).await?;
+                    if let Written::Changes(at) = written {
+                        self.link.witness.note(batch.id, at);
+                    }
                     return Ok(applied);
                 }
                 Ok(Attempt::WantsMore) => roll_back(&mut connection).await,
@@ -138,18 +153,18 @@ impl Desk {
             return Ok(Attempt::WantsMore);
         }
         let applied = applied(&hand, answers);
-        let is_written = self.write(connection, &mut hand, &life, batch).await?;
-        Ok(Attempt::Ready { applied, is_written })
+        let written = self.write(connection, &mut hand, &life, batch).await?;
+        Ok(Attempt::Ready { applied, written })
     }
 
-    /// Writes what has changed; says whether anything was.
+    /// Writes what has changed.
     async fn write(
         &self,
         connection: &mut Connection<'_>,
         hand: &mut Hand,
         life: &Life,
         batch: &Batch,
-    ) -> Result<bool, Trouble> {
+    ) -> Result<Written, Trouble> {
         let sign = life.sign(hand.book.liveness());
         if hand.book.is_changed() {
             pass(Point::BeforeWrite, &batch.commands);
@@ -160,11 +175,11 @@ impl Desk {
                 Point::InSweep.pass();
             }
             self.lines.note(hand.noted());
-            return Ok(true);
+            return Ok(Written::Changes(hand.now));
         }
-        let Some(sign) = sign else { return Ok(false) };
+        let Some(sign) = sign else { return Ok(Written::Nothing) };
         connection.trip(async |client| life::sign(client, &sign).await).await?;
-        Ok(true)
+        Ok(Written::Sign)
     }
 
     /// Every statement was answered well, so the transaction is sound, and what is asked for here

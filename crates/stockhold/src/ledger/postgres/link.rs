@@ -11,7 +11,10 @@ use std::{
 
 use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, Pool, RecyclingMethod};
 use futures_util::future::BoxFuture;
-use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    task::JoinHandle,
+};
 use tokio_postgres::{
     AsyncMessage, Client, Config, Error,
     error::{DbError, Severity, SqlState},
@@ -21,8 +24,10 @@ use tracing::warn;
 
 use super::{
     failure::{self, Trouble},
+    hosts::Hosts,
     tls,
     url::PostgresUrl,
+    witness::Witness,
 };
 use crate::{
     Failure,
@@ -49,6 +54,7 @@ pub(super) struct Link {
     is_trying: AtomicBool,
     /// Commits that did not wait for a standby as they should have.
     unconfirmed: Arc<AtomicU64>,
+    pub(super) witness: Arc<Witness>,
 }
 
 impl std::fmt::Debug for Link {
@@ -65,16 +71,21 @@ impl Link {
         config.tcp_user_timeout(TRIP);
         let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX);
         let patience = each.saturating_mul(hosts.saturating_add(1)).min(MOST_PATIENCE);
-        let unconfirmed = Arc::default();
+        let (unconfirmed, witness) = (Arc::default(), Arc::default());
         let tls = tls::connector(&url.check)?;
-        let dial = Dial { tls, unconfirmed: Arc::clone(&unconfirmed) };
+        let dial = Dial {
+            tls,
+            hosts: Arc::new(Hosts::of(&config, each)),
+            unconfirmed: Arc::clone(&unconfirmed),
+            witness: Arc::clone(&witness),
+        };
         let recycling_method = RecyclingMethod::Fast;
         let manager = Manager::from_connect(config, dial, ManagerConfig { recycling_method });
         let pool = Pool::builder(manager).max_size(connections).build();
         let pool = pool.map_err(|e| failure::silent().caused_by(e))?;
         let turns = Semaphore::new(connections);
         let (down_until, is_trying) = Default::default();
-        Ok(Self { pool, patience, turns, down_until, is_trying, unconfirmed })
+        Ok(Self { pool, patience, turns, down_until, is_trying, unconfirmed, witness })
     }
 
     /// A connection, when it is one's turn. Fails at once while the server is known to be away.
@@ -83,21 +94,25 @@ impl Link {
         let Some(Ok(turn)) = turn else { return Err(failure::silent()) };
         let down_until = self.down_until.load(Ordering::Relaxed);
         if down_until == 0 {
-            return self.connect().await.map(|object| Connection { object: Some(object), turn });
+            return self.connect().await.map(|object| self.lend(object, turn));
         }
         if now() < down_until || self.is_trying.swap(true, Ordering::Relaxed) {
             return Err(failure::silent());
         }
         let tried = self.connect().await;
         self.is_trying.store(false, Ordering::Relaxed);
-        tried.map(|object| Connection { object: Some(object), turn })
+        tried.map(|object| self.lend(object, turn))
+    }
+
+    fn lend<'a>(&'a self, object: Object, turn: SemaphorePermit<'a>) -> Connection<'a> {
+        Connection { object: Some(object), pool: &self.pool, turn }
     }
 
     async fn connect(&self) -> Result<Object, Failure> {
         let failure = match within(&SystemClock, self.patience, self.pool.get()).await {
             Some(Ok(object)) => {
                 self.down_until.store(0, Ordering::Relaxed);
-                return Ok(object);
+                return self.witness.check().map(|()| object);
             }
             Some(Err(deadpool_postgres::PoolError::Backend(error))) => {
                 Trouble::from(error).into_failure()
@@ -128,8 +143,9 @@ impl Link {
 /// A connection that goes back to the pool, unless a trip on it did not come back.
 pub(super) struct Connection<'a> {
     object: Option<Object>,
+    pool: &'a Pool,
     #[expect(dead_code, reason = "gives the turn back when it is dropped")]
-    turn: tokio::sync::SemaphorePermit<'a>,
+    turn: SemaphorePermit<'a>,
 }
 
 impl Connection<'_> {
@@ -155,6 +171,8 @@ impl Connection<'_> {
             Some(Err(error)) => Err(error.into()),
             None => {
                 self.discard();
+                // If the server stands still, so do all of them; nobody waits for each in turn.
+                self.pool.retain(|_, _| false);
                 Err(Trouble::Away(failure::silent()))
             }
         }
@@ -171,15 +189,17 @@ impl Connection<'_> {
 /// Connects, and listens to what the server says by itself.
 struct Dial {
     tls: MakeRustlsConnect,
+    hosts: Arc<Hosts>,
     unconfirmed: Arc<AtomicU64>,
+    witness: Arc<Witness>,
 }
 
 impl Connect for Dial {
-    fn connect(&self, config: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
-        let (config, tls) = (config.clone(), self.tls.clone());
-        let unconfirmed = Arc::clone(&self.unconfirmed);
+    fn connect(&self, _: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
+        let (hosts, tls) = (Arc::clone(&self.hosts), self.tls.clone());
+        let (unconfirmed, witness) = (Arc::clone(&self.unconfirmed), Arc::clone(&self.witness));
         Box::pin(async move {
-            let (client, mut connection) = config.connect(tls).await?;
+            let (client, mut connection) = hosts.connect(&tls).await?;
             let driver = tokio::spawn(async move {
                 while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
                     match message {
@@ -192,6 +212,7 @@ impl Connect for Dial {
                     }
                 }
             });
+            witness.question(&client).await?;
             Ok((client, driver))
         })
     }

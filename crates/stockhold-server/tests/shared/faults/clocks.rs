@@ -1,0 +1,77 @@
+//! Rows 27 and 28: the clock of Postgres steps, or that of an instance.
+
+use std::time::Duration;
+
+use stockhold_testkit::{ClockShim, PostgresServer, until};
+
+use super::crowd::Crowd;
+use crate::shop::Shop;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const SOON: Duration = Duration::from_secs(10);
+const ALARM: &str = "the clock of the Postgres server has stepped";
+
+fn shop_with_clock(instances: usize) -> (Shop, ClockShim) {
+    let shim = ClockShim::new();
+    let mut set_up = PostgresServer::set_up();
+    for (name, value) in shim.variables() {
+        set_up = set_up.with_variable(name, value);
+    }
+    (Shop::open_on(set_up.start(), instances), shim)
+}
+
+fn wait_for_alarms(shop: &Shop) {
+    until(SOON, "an alarm of every instance", || {
+        let silent = shop.instances.iter().filter(|instance| !instance.log().contains(ALARM));
+        match silent.count() {
+            0 => Ok(()),
+            n => Err(format!("{n} are silent")),
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_a_clock_of_postgres_that_steps_an_hour_forth_oversells_nothing_and_raises_an_alarm() {
+    let (shop, clock) = shop_with_clock(3);
+    let crowd = Crowd::gather(&shop, 12).await;
+    crowd.wait_for_sales(40);
+    clock.set_ahead(HOUR);
+    crowd.wait_for_sales(40);
+    wait_for_alarms(&shop);
+    crowd.leave_all_well(&shop).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_a_clock_of_postgres_that_steps_an_hour_back_oversells_nothing_and_raises_an_alarm() {
+    let (shop, clock) = shop_with_clock(3);
+    let crowd = Crowd::gather(&shop, 12).await;
+    crowd.wait_for_sales(40);
+    clock.set_behind(HOUR);
+    crowd.wait_for_sales(40);
+    wait_for_alarms(&shop);
+    // The time service puts it right again.
+    clock.set_ahead(Duration::ZERO);
+    crowd.wait_for_sales(40);
+    crowd.leave_all_well(&shop).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clocks_of_instances_do_not_matter() {
+    let clocks = [ClockShim::new(), ClockShim::new(), ClockShim::new()];
+    let mut shop = Shop::open(0);
+    for clock in &clocks {
+        shop.join(|command| {
+            command.envs(clock.variables());
+        });
+    }
+    let crowd = Crowd::gather(&shop, 12).await;
+    crowd.wait_for_sales(30);
+    clocks[0].set_ahead(HOUR);
+    clocks[1].set_behind(HOUR);
+    crowd.wait_for_sales(30);
+    clocks[0].set_behind(HOUR);
+    clocks[1].set_ahead(HOUR);
+    crowd.wait_for_sales(30);
+    crowd.leave_all_well(&shop).await;
+    assert!(shop.instances.iter().all(|instance| !instance.log().contains(ALARM)));
+}

@@ -1,0 +1,112 @@
+//! Row 19: a standby takes the place of Postgres, while customers buy.
+
+use std::time::Duration;
+
+use stockhold::clock::{Clock, SystemClock};
+use stockhold_testkit::{
+    History, PostgresServer, Recorder,
+    history::{Outcome, Rest},
+    postgres::Replication,
+    until,
+};
+
+use super::crowd::{Crowd, TTL};
+use crate::{shop::Shop, shopper::Shopper};
+
+/// A shop with a standby, whose instances look for whichever of the two may be written.
+fn shop_with_standby(replication: Replication, instances: usize) -> (Shop, PostgresServer) {
+    let mut primary = PostgresServer::set_up().with_tcp().start();
+    let standby = PostgresServer::standby_of(&mut primary, replication);
+    let [one, other] = [&primary, &standby].map(|server| server.address().unwrap());
+    let mut shop = Shop::open_on(primary, 0);
+    shop.url =
+        format!("postgres://postgres@{one},{other}/postgres?target_session_attrs=read-write");
+    for _ in 0..instances {
+        shop.join(|_| ());
+    }
+    (shop, standby)
+}
+
+/// The primary stands still, and the standby takes over. The old one is kept, or it would go on.
+fn fail_over(shop: &mut Shop, standby: PostgresServer) -> PostgresServer {
+    shop.postgres.pause();
+    standby.promote();
+    std::mem::replace(&mut shop.postgres, standby)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_a_failover_to_a_synchronous_standby_loses_nothing_that_was_answered() {
+    let (mut shop, standby) = shop_with_standby(Replication::Synchronous, 3);
+    let crowd = Crowd::gather(&shop, 12).await;
+    crowd.wait_for_sales(60);
+    let _old = fail_over(&mut shop, standby);
+    crowd.wait_for_sales(60);
+    crowd.leave_all_well(&shop).await;
+    for instance in &shop.instances {
+        assert!(!instance.log().contains("has lost batches"), "{}", instance.log());
+    }
+}
+
+/// A shop that has sold what its new primary does not know of, and what was recorded of it.
+async fn shop_that_has_lost_a_sale() -> (Shop, PostgresServer, Recorder) {
+    let (mut shop, mut standby) = shop_with_standby(Replication::Asynchronous, 2);
+    shop.stock("MUG", 5).await;
+    let recorder = std::sync::Arc::new(Recorder::new("ann"));
+    let mut ann = Shopper::recorded(shop.address(0), &recorder);
+    let kept = ann.place("kept", &[("MUG", 1)], TTL * 100).await.id();
+    ann.confirm(&kept).await.expect_status(200);
+    until(Duration::from_secs(5), "a standby that has it", || {
+        match standby.try_psql("SELECT count(*) FROM transition") {
+            Ok(one) if one == "1" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    standby.reload_with("primary_conninfo", "");
+    until(Duration::from_secs(5), "a standby that follows no more", || {
+        match shop.count("SELECT count(*) FROM pg_stat_replication") {
+            0 => Ok(()),
+            n => Err(format!("{n} follow")),
+        }
+    });
+    let lost = ann.place("lost", &[("MUG", 1)], TTL * 100).await.id();
+    ann.confirm(&lost).await.expect_status(200);
+    let old = fail_over(&mut shop, standby);
+    drop(ann);
+    (shop, old, std::sync::Arc::into_inner(recorder).unwrap())
+}
+
+fn lost_sales(shop: &Shop, history: &History) -> usize {
+    let found = history.check(&shop.account(&[("MUG", 5)]), Rest::Busy);
+    found.iter().filter(|violation| violation.rule() == "C1").count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_an_instance_notices_that_a_failover_has_lost_what_it_answered_and_sells_no_more() {
+    let (mut shop, _old, recorder) = shop_that_has_lost_a_sale().await;
+    assert_eq!(lost_sales(&shop, &recorder.history()), 1, "this test would prove nothing");
+    until(Duration::from_secs(20), "an alarm", || {
+        if shop.instances[0].log().contains("Postgres has lost batches") {
+            Ok(())
+        } else {
+            Err("none")
+        }
+    });
+    let mut ann = shop.keeper(0);
+    let told = ann.place("more", &[("MUG", 1)], TTL).await;
+    assert_eq!((told.status(), told.code()), (503, Some("unavailable")));
+    assert_eq!(ann.get("/readyz").await.status(), 503);
+
+    // The other one has answered nothing that is lost.
+    let mut ben = shop.keeper(1);
+    while ben.get("/readyz").await.status() != 200 {
+        SystemClock.sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(ben.place("other", &[("MUG", 1)], TTL).await.status(), 201);
+
+    // Somebody has looked at it, and starts the instance again.
+    shop.instances[0].stop();
+    shop.join(|_| ());
+    assert_eq!(shop.keeper(2).place("again", &[("MUG", 1)], TTL).await.status(), 201);
+    assert!(recorder.history().events().iter().all(|event| event.result != Outcome::Unknown));
+    shop.expect_sound();
+}
