@@ -138,6 +138,12 @@ impl Shopper {
         self.ask("GET", path, &Value::Null, None).await
     }
 
+    /// A text that is no JSON.
+    pub(crate) async fn get_text(&mut self, path: &str) -> String {
+        let reply = self.try_ask("GET", path, String::new(), None).await.unwrap();
+        String::from_utf8(reply.body.to_vec()).unwrap()
+    }
+
     /// Asks without writing it down.
     pub(crate) async fn post(&mut self, path: &str, body: &Value, key: Option<&str>) -> Told {
         self.ask("POST", path, body, key).await
