@@ -142,8 +142,10 @@ async fn buy_until_all_is_over(
                 break told;
             }
         };
-        let is_held = matches!(placed.status(), 200 | 201);
-        while is_held && round % 4 < 2 {
+        if !matches!(placed.status(), 200 | 201) || round % 4 >= 2 {
+            continue;
+        }
+        loop {
             let told = client.confirm(&placed.id()).await;
             if !goes_on(&told, &mut client, &haven).await {
                 break;

@@ -38,11 +38,11 @@ async fn slow_scenario_17_while_postgres_stops_for_20_s_nothing_expires_and_noth
         .collect();
     shop.postgres.stop();
     for second in 0..20_usize {
-        for n in 0..N {
+        for (n, hold) in held.iter().enumerate() {
             let mut client = clients.nth(&shop, n);
             let key = format!("never-{second}-{n}");
             let (placed, for_place) = timed(client.place(&key, &[("MUG", 1)], LIFE)).await;
-            let (confirmed, for_confirm) = timed(client.confirm(&held[n])).await;
+            let (confirmed, for_confirm) = timed(client.confirm(hold)).await;
             for (told, time) in [(placed, for_place), (confirmed, for_confirm)] {
                 assert_eq!((told.status(), told.code()), (503, Some("unavailable")));
                 assert!(told.answer().is_some_and(|answer| answer.retry_after.is_some()));
