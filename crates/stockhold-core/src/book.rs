@@ -589,6 +589,16 @@ impl HoldView {
         Self { hold, expires_at, as_of: now }
     }
 
+    /// The same hold so much later, if nothing has happened to it: one that is due by then shows as
+    /// expired.
+    #[must_use]
+    pub fn later(self, by: Duration) -> Self {
+        let as_of = self.as_of.after(by);
+        let is_due = self.hold.state == HoldState::Active && self.expires_at <= as_of;
+        let hold = if is_due { settle::expired(&self.hold, self.expires_at) } else { self.hold };
+        Self { hold, as_of, ..self }
+    }
+
     /// How long it still lives; nothing if it is dead.
     #[must_use]
     pub fn expires_in(&self) -> Duration {

@@ -13,13 +13,14 @@ use std::{
     time::Duration,
 };
 
-use stockhold_core::{Action, Command, HoldId, Outcome, Rejection};
+use stockhold_core::{Action, Command, HoldId, HoldState, Outcome, Rejection};
 use tokio::sync::{Notify, oneshot};
 use tracing::{error, warn};
 
 use self::queues::{Piece, Queues, Reply, Waiting};
 use crate::{
     Error, Failure, FailureKind, Metrics, Settings,
+    bug::Bug,
     clock::{Clock, within},
     ids::IdSource,
     ledger::{Applied, ApplyError, Batch, BatchId, Ledger},
@@ -105,13 +106,16 @@ impl Lane {
     /// taken takes it back; afterwards it runs to its end.
     pub(crate) async fn submit(&self, command: Command) -> Answer {
         let (caller, answer) = oneshot::channel();
+        let since = self.shared.clock.boot();
         self.enqueue(command, Reply::Caller(caller))?;
-        answer.await.unwrap_or_else(|_| Err(unknown().into()))
+        let answer = answer.await.unwrap_or_else(|_| Err(unknown().into()));
+        in_time(answer, self.age(since))
     }
 
     /// Queues commands of one sort, and waits for their answers. They are applied in their order,
     /// and share a transaction as far as they fit.
     pub(crate) async fn submit_all(&self, commands: Vec<Command>) -> Vec<Answer> {
+        let since = self.shared.clock.boot();
         let waiting = self.enqueue_all(commands);
         let mut answers = Vec::with_capacity(waiting.len());
         for queued in waiting {
@@ -120,7 +124,12 @@ impl Lane {
                 Err(failure) => Err(failure.into()),
             });
         }
-        answers
+        let age = self.age(since);
+        answers.into_iter().map(|answer| in_time(answer, age)).collect()
+    }
+
+    fn age(&self, since: Duration) -> Duration {
+        self.shared.clock.boot().saturating_sub(since)
     }
 
     /// Queues the death of a due hold.
@@ -342,6 +351,9 @@ impl Lane {
     ) -> Result<Applied, Setback> {
         const PATIENCE: Duration = Duration::from_secs(1);
         const ATTEMPTS: u32 = 3;
+        if Bug::ForgetUnknown.is_made() {
+            return Err(Setback::Refused(Failure::new(FailureKind::Internal, "forgotten")));
+        }
         for _ in 0..ATTEMPTS {
             let landed = self.shared.ledger.landed(id);
             match within(&*self.shared.clock, PATIENCE, landed).await {
@@ -374,6 +386,16 @@ impl Lane {
 
 fn verb(command: &Command) -> &'static str {
     command.action.verb()
+}
+
+/// A grant that comes when it is over (this process was paused, say) must not look like a promise.
+fn in_time(answer: Answer, age: Duration) -> Answer {
+    let Ok(Outcome::Placed(placed)) = answer else { return answer };
+    let is_over = placed.hold.hold.state == HoldState::Active && placed.hold.expires_in() <= age;
+    if is_over {
+        return Err(Rejection::HoldEnded { hold: Box::new(placed.hold.later(age)) }.into());
+    }
+    Ok(Outcome::Placed(placed))
 }
 
 fn answered(rejection: Rejection) -> Error {

@@ -114,6 +114,8 @@ impl EngineBuilder {
         self.settings.check()?;
         #[cfg(feature = "conformance")]
         crate::crash::arm();
+        #[cfg(feature = "conformance")]
+        crate::bug::arm();
         let Self { ledger, clock, settings, sweeps } = self;
         let ids = Arc::new(IdSource::new(Arc::clone(&clock)));
         let alarm = Arc::new(Alarm::new(Arc::clone(&clock)));
@@ -135,6 +137,7 @@ impl EngineBuilder {
                 clock: Arc::clone(&clock),
                 alarm,
                 settings: settings.clone(),
+                tally: Arc::default(),
                 broken: HashMap::new(),
             };
             tasks.push(tokio::spawn(sweeper.run(stopped.clone())));

@@ -241,5 +241,6 @@ fn lost(applied: Applied) -> ApplyError {
 fn answers_nobody_may_see(batch: &Batch) -> Applied {
     let lie = |_: &Command| Err(Rejection::Damaged { what: "an answer from nowhere".to_owned() });
     let answers = batch.commands.iter().map(lie).collect();
-    Applied { answers, next_due: None, active_holds: Some(0), traffic: Traffic::default() }
+    let traffic = Traffic::default();
+    Applied { answers, next_due: None, active_holds: Some(0), traffic, races: 0 }
 }

@@ -62,6 +62,8 @@ pub struct Applied {
     pub active_holds: Option<usize>,
     /// What the batch has moved.
     pub traffic: Traffic,
+    /// How often it was begun anew because somebody else was first.
+    pub races: u64,
 }
 
 impl Applied {
@@ -72,7 +74,8 @@ impl Applied {
         now: Timestamp,
     ) -> Self {
         let next_due = book.next_deadline().map(|at| at.since(now));
-        Self { answers, next_due, active_holds: Some(book.active_holds()), traffic: book.traffic() }
+        let (active_holds, traffic) = (Some(book.active_holds()), book.traffic());
+        Self { answers, next_due, active_holds, traffic, races: 0 }
     }
 }
 

@@ -23,6 +23,8 @@
 //! re-exported here.
 
 mod batcher;
+#[doc(hidden)]
+pub mod bug;
 pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;

@@ -42,6 +42,7 @@ type Label = (&'static str, &'static str);
 #[derive(Debug)]
 pub struct Metrics {
     commands: Family<[Label; 2], Counter>,
+    races: Counter,
     units: Family<[Label; 1], Counter>,
     batch_commands: Histogram,
     commit_seconds: Histogram,
@@ -57,6 +58,7 @@ impl Metrics {
         let seconds = || Histogram::new(exponential_buckets(0.000_25, 2.0, 16));
         let metrics = Self {
             commands: Family::default(),
+            races: Counter::default(),
             units: Family::default(),
             batch_commands: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
             commit_seconds: seconds(),
@@ -95,6 +97,8 @@ impl Metrics {
     fn register_counts(&self, registry: &mut Registry) {
         let help = "Commands, by what became of them";
         registry.register("stockhold_commands", help, self.commands.clone());
+        let help = "How often a transaction was begun anew because another one was first";
+        registry.register("stockhold_races", help, self.races.clone());
         let help = "Units that were moved, by what happened to them";
         registry.register("stockhold_units", help, self.units.clone());
         let help = "Broken invariants that a verification of the running engine has found";
@@ -131,6 +135,7 @@ impl Metrics {
         if !commands.is_empty() {
             self.batch_commands.observe(as_f64(commands.len()));
         }
+        self.races.inc_by(applied.races);
         let outcomes = applied.answers.iter().map(outcome);
         self.count(commands.iter().map(|command| command.action.verb()).zip(outcomes));
         for (what, units) in applied.traffic.units().filter(|(_, units)| *units > 0) {

@@ -4,9 +4,9 @@
 //! transaction, and if somebody was faster it finds nothing to do.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -93,16 +93,18 @@ impl Alarm {
     }
 }
 
-/// Counts the answers to one sweep.
+/// The deaths that were queued and not answered yet, and what the answers were.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    open: Mutex<TallyState>,
-    done: Notify,
+    state: Mutex<TallyState>,
+    few_are_out: Notify,
 }
 
 #[derive(Debug, Default)]
 struct TallyState {
-    waiting: usize,
+    out: HashSet<HoldId>,
+    /// The sweeper waits until no more than so many are out.
+    few: usize,
     broken: Vec<HoldId>,
     unavailable: bool,
 }
@@ -111,7 +113,7 @@ impl Tally {
     /// Notes an answer. A hold that cannot be expired because of its own rows is broken (R16);
     /// if the ledger is away, it is not the hold's fault.
     pub(crate) fn settle(&self, id: HoldId, error: Option<&Error>) {
-        let mut state = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         match error {
             None => {}
             Some(Error::Failed(failure)) if failure.kind != crate::FailureKind::Internal => {
@@ -119,26 +121,22 @@ impl Tally {
             }
             Some(_) => state.broken.push(id),
         }
-        self.expect_one_less(&mut state);
-    }
-
-    fn expect_one_less(&self, state: &mut TallyState) {
-        state.waiting = state.waiting.saturating_sub(1);
-        if state.waiting == 0 {
-            self.done.notify_one();
+        state.out.remove(&id);
+        if state.out.len() <= state.few {
+            self.few_are_out.notify_one();
         }
     }
 
-    fn finish_queueing(&self) {
-        self.expect_one_less(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Waits until no more than so many are out.
+    async fn wait_for(&self, few: usize) {
+        self.state().few = few;
+        while self.state().out.len() > few {
+            self.few_are_out.notified().await;
+        }
     }
 
-    fn expect_one_more(&self) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).waiting += 1;
-    }
-
-    fn take(&self) -> TallyState {
-        std::mem::take(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner))
+    fn state(&self) -> MutexGuard<'_, TallyState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -149,6 +147,7 @@ pub(crate) struct Sweeper {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) alarm: Arc<Alarm>,
     pub(crate) settings: Settings,
+    pub(crate) tally: Arc<Tally>,
     /// Holds whose rows are damaged, and when to try them again.
     pub(crate) broken: HashMap<HoldId, Duration>,
 }
@@ -196,7 +195,9 @@ impl Sweeper {
         self.alarm.reset();
         let now = self.clock.boot();
         self.broken.retain(|_, again| *again > now);
-        let limit = self.settings.sweep_batch.saturating_add(self.broken.len());
+        let out = self.tally.state().out.clone();
+        let others = self.broken.len().saturating_add(out.len());
+        let limit = self.settings.sweep_batch.saturating_add(others);
         let due = match self.ledger.due(limit).await {
             Ok(due) => due,
             Err(failure) => {
@@ -204,8 +205,11 @@ impl Sweeper {
                 return Next::Asleep(Some(PAUSE));
             }
         };
-        let fresh: Vec<_> =
-            due.holds.into_iter().filter(|id| !self.broken.contains_key(id)).collect();
+        let is_fresh = |id: &HoldId| !self.broken.contains_key(id) && !out.contains(id);
+        let fresh: Vec<_> = due.holds.into_iter().filter(is_fresh).collect();
+        if fresh.is_empty() && !out.is_empty() {
+            return self.settled(0).await;
+        }
         let only_broken_due = fresh.is_empty() && due.next_due.is_some_and(|next| next.is_zero());
         self.alarm.only_broken_due.store(only_broken_due, Ordering::Relaxed);
         if fresh.is_empty() {
@@ -230,29 +234,38 @@ impl Sweeper {
         }
     }
 
+    /// Queues the deaths. If there are more than that, the lane is not to run dry: the next ones are
+    /// looked for while half of these are still out.
     async fn expire(&mut self, due: Vec<HoldId>) -> Next {
         let is_all = due.len() < self.settings.sweep_batch;
-        let tally = Arc::new(Tally::default());
-        // One more than there are, so that it is not done before all are queued.
-        tally.expect_one_more();
         for id in due {
-            tally.expect_one_more();
-            if self.lane.expire(id, &tally).is_err() {
+            self.tally.state().out.insert(id);
+            if self.lane.expire(id, &self.tally).is_err() {
+                self.tally.state().out.clear();
                 return Next::Asleep(Some(PAUSE));
             }
         }
-        tally.finish_queueing();
+        let few = if is_all { 0 } else { self.settings.sweep_batch / 2 };
+        self.settled(few).await
+    }
+
+    /// Waits until no more than so many deaths are out, and says what to do then.
+    async fn settled(&mut self, few: usize) -> Next {
         let patience = self.settings.command_deadline.saturating_mul(2);
-        let _ = within(&*self.clock, patience, tally.done.notified()).await;
-        let state = tally.take();
-        self.set_aside(&state.broken);
-        let is_lost = state.unavailable || state.waiting > 0;
+        let in_time = within(&*self.clock, patience, self.tally.wait_for(few)).await.is_some();
+        let mut state = self.tally.state();
+        let broken = std::mem::take(&mut state.broken);
+        let is_lost = std::mem::take(&mut state.unavailable) || !in_time;
         if is_lost {
-            Next::Asleep(Some(PAUSE))
-        } else if is_all {
-            Next::Gathering
-        } else {
-            Next::AtOnce
+            // Whoever is still out is looked for again.
+            state.out.clear();
+        }
+        drop(state);
+        self.set_aside(&broken);
+        match (is_lost, few) {
+            (true, _) => Next::Asleep(Some(PAUSE)),
+            (false, 0) => Next::Gathering,
+            (false, _) => Next::AtOnce,
         }
     }
 

@@ -1,4 +1,12 @@
 //! What breaks, and what must hold (`faults.md`): servers that are killed, paused or lied to, while
 //! customers buy. Each story ends with the judge of histories and with `stockhold verify`.
 
+mod bugs;
 mod crash;
+mod crowd;
+mod killed;
+mod lost;
+mod outage;
+mod paused;
+mod races;
+mod stuck;

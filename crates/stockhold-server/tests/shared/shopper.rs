@@ -138,10 +138,10 @@ impl Shopper {
         self.ask("GET", path, &Value::Null, None).await
     }
 
-    /// A text that is no JSON.
-    pub(crate) async fn get_text(&mut self, path: &str) -> String {
-        let reply = self.try_ask("GET", path, String::new(), None).await.unwrap();
-        String::from_utf8(reply.body.to_vec()).unwrap()
+    /// A text, such as the metrics.
+    pub(crate) async fn text(&mut self, path: &str) -> String {
+        let reply = self.try_ask("GET", path, String::new(), None).await;
+        String::from_utf8(reply.unwrap().body.to_vec()).unwrap()
     }
 
     /// Asks without writing it down.

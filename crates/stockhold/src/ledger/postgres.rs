@@ -60,13 +60,11 @@ mod watch;
 mod write;
 
 /// Begins a batch. An instance that is paused in the middle of one must not hold a hot row for long.
-///
-/// Every statement of a batch names its rows by an index, a thousand of them at most. Of a table
-/// that grew since it was last analysed, the planner may think otherwise, and read the whole of it.
-const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = '2s'; \
-    SET LOCAL idle_in_transaction_session_timeout = '2s'; SET LOCAL enable_seqscan = off; \
-    SET LOCAL enable_bitmapscan = off; SET LOCAL enable_hashjoin = off; \
-    SET LOCAL enable_mergejoin = off; SET LOCAL jit = off";
+const BEGIN: &str = "BEGIN; SELECT begin_batch()";
+
+/// For a batch beside the lane, whose row is locked by somebody else: others of its rows are free, and
+/// other instances want them. It asks again soon.
+const BESIDE: &str = "; SET LOCAL lock_timeout = '100ms'";
 
 /// How to open a [`PostgresLedger`].
 #[derive(Clone, Debug)]
@@ -174,8 +172,8 @@ impl PostgresLedger {
 }
 
 fn desk(link: Link, limits: Limits, time: Time) -> Desk {
-    let (stuck, watch, lines, tidy) = Default::default();
-    Desk { link, limits, time, instance: instance(), stuck, watch, lines, tidy }
+    let (stuck, watch, lines, floor, tidy) = Default::default();
+    Desk { link, limits, time, instance: instance(), stuck, watch, lines, floor, tidy }
 }
 
 /// A shop that moves is not served from here any more, or not yet.

@@ -110,7 +110,7 @@ fn statuses(items: &[Value]) -> impl Iterator<Item = i64> {
 
 /// How many batches with commands this instance has done.
 async fn batches(client: &mut Shopper) -> u64 {
-    let metrics = client.get_text("/metrics").await;
+    let metrics = client.text("/metrics").await;
     let line = metrics.lines().find_map(|l| l.strip_prefix("stockhold_batch_commands_count "));
     line.unwrap_or_else(|| panic!("{metrics}")).parse().unwrap()
 }

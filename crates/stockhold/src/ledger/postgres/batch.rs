@@ -3,6 +3,7 @@
 use stockhold_core::{Action, Command, Limits, Outcome, Rejection, Timestamp};
 
 use super::{
+    deadlines::Floor,
     failure::{self, Trouble},
     hand::Hand,
     life::{self, Life, Time},
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::{
     Failure,
+    bug::Bug,
     crash::Point,
     ledger::{Applied, ApplyError, Batch},
 };
@@ -38,6 +40,7 @@ pub(super) struct Desk {
     pub(super) stuck: Stuck,
     pub(super) watch: Watch,
     pub(super) lines: Lines,
+    pub(super) floor: Floor,
     pub(super) tidy: Tidy,
 }
 
@@ -57,11 +60,12 @@ impl Desk {
     pub(super) async fn apply(&self, batch: &Batch) -> Result<Applied, ApplyError> {
         let mut connection = self.link.connection().await.map_err(ApplyError::Unavailable)?;
         let mut wanted = Wanted::of(&batch.commands);
-        let mut raced = None;
+        wanted.is_beside = batch.waits;
+        let (mut raced, mut races) = (None, 0_u64);
         for tried in 0..ATTEMPTS {
             match self.attempt(&mut connection, batch, &mut wanted, tried).await {
                 Ok(Attempt::Ready { applied, is_written: true }) => {
-                    return self.commit(&mut connection, applied).await;
+                    return self.commit(&mut connection, Applied { races, ..applied }).await;
                 }
                 Ok(Attempt::Ready { applied, is_written: false }) => {
                     roll_back(&mut connection).await;
@@ -80,6 +84,7 @@ impl Desk {
                 }
                 Err(Trouble::Raced(failure)) => {
                     roll_back(&mut connection).await;
+                    races = races.saturating_add(1);
                     raced = Some(failure);
                 }
                 Err(trouble) => {
@@ -170,6 +175,10 @@ impl Desk {
         pass(Point::AfterCommit, &applied.answers);
         let failure = match committed {
             Ok(()) if self.link.unconfirmed() == unconfirmed => return Ok(applied),
+            _ if Bug::AckBeforeCommit.is_made() => {
+                connection.discard();
+                return Ok(applied);
+            }
             Ok(()) => failure::unconfirmed(),
             Err(trouble) => {
                 connection.discard();
@@ -231,7 +240,7 @@ fn applied(hand: &Hand, answers: Vec<Result<Outcome, Rejection>>) -> Applied {
     let placed = hand.book.changes().placed.iter().filter_map(|id| hand.book.hold(*id));
     let deaths = placed.map(|hold| liveness.effective(hold.deadline));
     let next_due = deaths.min().map(|at: Timestamp| at.since(hand.now));
-    Applied { answers, next_due, active_holds: None, traffic: hand.book.traffic() }
+    Applied { answers, next_due, active_holds: None, traffic: hand.book.traffic(), races: 0 }
 }
 
 /// Ends the transaction, if there is one. A connection on which even that fails is thrown away.

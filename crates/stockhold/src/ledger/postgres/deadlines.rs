@@ -1,15 +1,21 @@
 //! Deadlines of active holds: when the next one dies, and which have died.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use stockhold_core::{HoldId, Liveness, Timestamp};
 use tokio_postgres::{Client, Error, Row, types::Type};
 
 use super::{
-    life::Life,
+    life::{Life, Time},
     rows::{self, Damaged},
 };
-use crate::ledger::Due;
+use crate::{
+    clock::{Clock, SystemClock},
+    ledger::Due,
+};
 
 /// A hold that another instance placed is left to that one for so long after it has died.
 const OTHERS: Duration = Duration::from_millis(500);
@@ -32,6 +38,46 @@ pub(super) fn next_of_items(told: &str, marks: &str, limit: &str) -> String {
 pub(super) const MARKS: &str = "(SELECT (-9223372036854775808)::bigint \
                                  UNION ALL SELECT unnest(graces) FROM ledger)";
 
+/// Below which deadline no active hold was left a moment ago. Where many die, their index entries
+/// stay until Postgres cleans up, and whoever looks from the beginning passes all of them.
+#[derive(Debug, Default)]
+pub(super) struct Floor(Mutex<Option<Below>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Below {
+    deadline: Timestamp,
+    /// Until when it counts, by the time since boot: a hold may come late, or a grace may end.
+    until: Duration,
+}
+
+/// For how long nobody looks below the floor.
+const FLOOR: Duration = Duration::from_millis(500);
+/// It is always that far behind: what was just placed, for a short life, may not be visible yet.
+const BEHIND: Duration = Duration::from_millis(1_000);
+
+impl Floor {
+    /// Where to begin to look, if not at the beginning.
+    pub(super) fn get(&self, life: &Life, time: &Time) -> Option<Timestamp> {
+        let is_usual = matches!(time, Time::Server) && life.liveness.graces().is_empty();
+        let below = self.below().filter(|below| is_usual && below.until > SystemClock.boot());
+        below.map(|below| below.deadline)
+    }
+
+    /// This was found by looking from there.
+    pub(super) fn note(&self, life: &Life, from: Option<Timestamp>, due: &[Row]) {
+        let mut below = self.below();
+        let from_floor = below.filter(|_| from.is_some()).map(|below| below.until);
+        let until = from_floor.unwrap_or_else(|| SystemClock.boot().saturating_add(FLOOR));
+        let first = due.first().and_then(|row| rows::timestamp(row, 1).ok());
+        let deadline = before(life.now, BEHIND).min(first.unwrap_or(life.now));
+        *below = Some(Below { deadline: before(deadline, Duration::from_millis(1)), until });
+    }
+
+    fn below(&self) -> MutexGuard<'_, Option<Below>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The due holds, and when the next one dies.
 pub(super) struct Asked {
     after: Vec<i64>,
@@ -43,25 +89,27 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn of(life: &Life, limit: usize) -> Self {
-        let marks = life.liveness.marks().into_iter().map(Timestamp::as_millis).collect();
+    pub(super) fn of(life: &Life, limit: usize, floor: Option<Timestamp>) -> Self {
+        let floor = floor.map_or(i64::MIN, Timestamp::as_millis);
+        let marks = life.liveness.marks().into_iter().map(|at| at.as_millis().max(floor));
+        let marks = marks.collect();
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut asked = Self { after: vec![], upto: vec![], own: vec![], marks, limit };
-        asked.add(&life.liveness, life.now, true);
-        asked.add(&life.liveness, before(life.now, OTHERS), false);
+        asked.add(&life.liveness, life.now, true, floor);
+        asked.add(&life.liveness, before(life.now, OTHERS), false, floor);
         asked
     }
 
-    fn add(&mut self, liveness: &Liveness, now: Timestamp, own: bool) {
+    fn add(&mut self, liveness: &Liveness, now: Timestamp, own: bool, floor: i64) {
         for (after, upto) in liveness.due_ranges(now) {
-            self.after.push(after.as_millis());
+            self.after.push(after.as_millis().max(floor));
             self.upto.push(upto.as_millis());
             self.own.push(own);
         }
     }
 
     pub(super) async fn due(&self, client: &Client, instance: i32) -> Result<Vec<Row>, Error> {
-        let due = "SELECT due.hold FROM unnest($1, $2, $3) AS span (after, upto, own) \
+        let due = "SELECT due.hold, due.deadline FROM unnest($1, $2, $3) AS span (after, upto, own) \
             CROSS JOIN LATERAL (SELECT deadline, hold FROM active WHERE line = 0 \
                 AND deadline > span.after AND deadline <= span.upto \
                 AND (instance = $4) = span.own ORDER BY deadline, hold LIMIT $5) AS due \

@@ -212,7 +212,7 @@ impl Hand {
     }
 
     /// Items whose next deadline an answer may name: those that are short, those that are shown, and
-    /// those of holds that are over.
+    /// those of holds that are asked about and have died.
     pub(super) fn told(
         &self,
         wanted: &Wanted,
@@ -220,7 +220,7 @@ impl Hand {
     ) -> BTreeSet<ItemNumber> {
         let shown = wanted.shown.iter().filter_map(|key| self.numbers.get(key)).copied();
         let mut told: BTreeSet<_> = short.keys().copied().chain(shown).collect();
-        for hold in wanted.holds.iter().filter_map(|id| self.book.hold(*id)) {
+        for hold in wanted.asked_about.iter().filter_map(|id| self.book.hold(*id)) {
             let is_due = self.book.liveness().is_due(hold.deadline, self.now);
             if is_due || hold.state == HoldState::Expired {
                 let items = hold.lines.iter().filter_map(|line| self.numbers.get(&line.item));

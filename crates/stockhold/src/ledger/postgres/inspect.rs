@@ -103,13 +103,16 @@ const RIGHTS: &str = "SELECT needed.what || ' on ' || needed.name \
     WHERE to_regclass(needed.name) IS NOT NULL \
         AND NOT has_table_privilege(to_regclass(needed.name), needed.what) ORDER BY 1";
 
-/// In a transaction that begins as that of a batch does: what a role, a database or a pooler sets
+/// There may be no schema yet, so that a batch cannot be begun.
+const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = '2s'";
+
+/// In a transaction, as a batch is: what a role, a database or a pooler sets
 /// is in force there.
 pub(super) async fn look(connection: &mut Connection<'_>) -> Result<ServerFacts, Trouble> {
     let before = (SystemClock.wall(), SystemClock.boot());
     let server = connection.trip(async |client| {
         let (_, server) = tokio::try_join!(biased;
-            client.batch_execute(super::BEGIN),
+            client.batch_execute(BEGIN),
             client.query_typed_one(SERVER, &[]),
         )?;
         Ok(server)

@@ -20,6 +20,7 @@ use super::{
     stuck::Locked,
     wanted::Wanted,
 };
+use crate::bug::Bug;
 
 /// The most due holds of one item that are reclaimed on demand at once.
 const MOST_DUE: i64 = 2_000;
@@ -74,12 +75,16 @@ pub(super) async fn behind_locks(
     time: &Time,
 ) -> Result<Loaded, Trouble> {
     let lock = Lock::of(wanted);
+    let mut begin = if wanted.is_begun { String::new() } else { super::BEGIN.to_owned() };
+    if wanted.is_beside {
+        begin.push_str(super::BESIDE);
+    }
     let keys: Vec<Uuid> =
         wanted.idempotency.iter().map(|key| Uuid::from_bytes(key.to_bytes())).collect();
     let (stock, last_movement, life, keys) = connection
         .trip(async |client| {
             let (_, stock, last_movement, life, keys) = tokio::try_join!(biased;
-                client.batch_execute(if wanted.is_begun { "" } else { super::BEGIN }),
+                client.batch_execute(&begin),
                 lock.run(client),
                 last_movement(client, wanted.moves),
                 life::read(client),
@@ -217,13 +222,15 @@ impl<'a> Lock<'a> {
     }
 
     async fn run(&self, client: &Client) -> Result<Vec<Row>, Error> {
-        self.select(client, "FOR NO KEY UPDATE").await
+        if Bug::NoLock.is_made() {
+            return self.select(client, "").await;
+        }
+        self.query(client, &format!("SELECT {STOCK_COLUMNS} FROM lock_stock($1, $2, $3) AS stock"))
+            .await
     }
 
+    /// The same with another lock, or none.
     async fn select(&self, client: &Client, lock: &str) -> Result<Vec<Row>, Error> {
-        if self.items.is_empty() && self.skus.is_empty() {
-            return Ok(Vec::new());
-        }
         let select = format!(
             "SELECT {STOCK_COLUMNS} FROM stock WHERE item IN (\
                 SELECT unnest($1) UNION \
@@ -231,12 +238,19 @@ impl<'a> Lock<'a> {
                 JOIN stock AS named ON named.sku = name.sku AND named.location = name.location) \
              ORDER BY item {lock}"
         );
+        self.query(client, &select).await
+    }
+
+    async fn query(&self, client: &Client, select: &str) -> Result<Vec<Row>, Error> {
+        if self.items.is_empty() && self.skus.is_empty() {
+            return Ok(Vec::new());
+        }
         let params = [
             (&self.items as _, Type::INT8_ARRAY),
             (&self.skus as _, Type::TEXT_ARRAY),
             (&self.locations as _, Type::TEXT_ARRAY),
         ];
-        client.query_typed(&select, &params).await
+        client.query_typed(select, &params).await
     }
 }
 

@@ -4,7 +4,7 @@ use tokio_postgres::{Client, Error};
 
 /// The steps from an empty database to this version's schema, in order. A step that was released is
 /// never changed.
-const STEPS: [&str; 1] = [include_str!("schema.sql")];
+const STEPS: [&str; 1] = [concat!(include_str!("schema.sql"), include_str!("functions.sql"))];
 
 /// The version that they lead to.
 #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "there are few")]

@@ -84,7 +84,8 @@ pub(super) async fn movements(
 pub(super) async fn due(desk: &Desk, limit: usize) -> Result<Due, Trouble> {
     desk.watch.check()?;
     let (mut snapshot, life) = Snapshot::begin(desk).await?;
-    let asked = deadlines::Asked::of(&life, limit);
+    let floor = desk.floor.get(&life, &desk.time);
+    let asked = deadlines::Asked::of(&life, limit, floor);
     let read = snapshot.connection().trip(async |client| {
         tokio::try_join!(biased;
             asked.due(client, desk.instance),
@@ -93,6 +94,7 @@ pub(super) async fn due(desk: &Desk, limit: usize) -> Result<Due, Trouble> {
     });
     let (due, next) = read.await?;
     snapshot.end().await?;
+    desk.floor.note(&life, floor, &due);
     Ok(deadlines::found(&life, &due, &next)?)
 }
 

@@ -24,12 +24,16 @@ pub(super) struct Wanted {
     pub(super) idempotency: Vec<KeyId>,
     /// Units that places ask for, by item.
     asked: HashMap<Arc<ItemKey>, Quantity>,
+    /// Of the holds, those whose answer may say what is available instead: not the sweeper's.
+    pub(super) asked_about: BTreeSet<HoldId>,
     /// Holds that are reheld if they have died.
     pub(super) reholds: BTreeSet<HoldId>,
     /// Whether a movement may be written.
     pub(super) moves: bool,
     /// The transaction was begun to look something up.
     pub(super) is_begun: bool,
+    /// The batch waits beside the lane for a row that somebody else has locked.
+    pub(super) is_beside: bool,
     /// Items of which fewer units may be there after one of the commands.
     shrinks: BTreeSet<Arc<ItemKey>>,
     /// Items that are shown whole in the answer.
@@ -49,6 +53,9 @@ impl Wanted {
         let action = &command.action;
         self.keys_of_items.extend(action.items().cloned());
         self.holds.extend(action.hold());
+        if !matches!(action, Action::Expire { .. }) {
+            self.asked_about.extend(action.hold());
+        }
         self.idempotency.extend(command.key.map(|(key, _)| key));
         match action {
             Action::Place(place) => {
