@@ -22,6 +22,7 @@ mod late;
 mod outage;
 mod replace;
 mod selling;
+mod stuck;
 
 /// As many instances as the scenarios mean by N.
 const N: usize = 4;
