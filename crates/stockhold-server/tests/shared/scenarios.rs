@@ -2,19 +2,27 @@
 
 use std::{collections::BTreeMap, process::Command, sync::Arc, time::Duration};
 
+use stockhold::clock::{Clock, SystemClock};
 use stockhold_testkit::{History, Recorder, history::Rest};
 use tokio::task::JoinSet;
 
-use crate::{shop::Shop, shopper::Shopper};
+use crate::{
+    shop::Shop,
+    shopper::{Shopper, Told},
+};
 
 mod baskets;
 mod counts;
+mod crashes;
+mod damage;
 mod ends;
 mod expiry;
 mod keys;
 mod late;
+mod outage;
 mod replace;
 mod selling;
+mod stuck;
 
 /// As many instances as the scenarios mean by N.
 const N: usize = 4;
@@ -36,6 +44,13 @@ where
     T: Send + 'static,
 {
     (0..clients).map(client).collect::<JoinSet<_>>().join_all().await
+}
+
+/// An answer, and how long it took.
+async fn timed(question: impl Future<Output = Told>) -> (Told, Duration) {
+    let begun = SystemClock.boot();
+    let told = question.await;
+    (told, SystemClock.boot().saturating_sub(begun))
 }
 
 /// How many there are of each.

@@ -1,8 +1,12 @@
 //! Brings in hand what a batch names: locks the stock rows, and reads the rest behind the locks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
-use stockhold_core::{HoldId, Limits, Quantity};
+use stockhold_core::{HoldId, ItemKey, Limits, Quantity};
 use tokio_postgres::{Client, Error, Row, types::Type};
 use uuid::Uuid;
 
@@ -20,7 +24,10 @@ use super::{
     stuck::Locked,
     wanted::Wanted,
 };
-use crate::bug::Bug;
+use crate::{
+    bug::Bug,
+    clock::{Clock, SystemClock},
+};
 
 /// The most due holds of one item that are reclaimed on demand at once.
 const MOST_DUE: i64 = 2_000;
@@ -231,10 +238,10 @@ impl<'a> Lock<'a> {
             .await
     }
 
-    /// The same with another lock, or none.
+    /// The same with another lock, or none; and which transaction has locked the row.
     async fn select(&self, client: &Client, lock: &str) -> Result<Vec<Row>, Error> {
         let select = format!(
-            "SELECT {STOCK_COLUMNS} FROM stock WHERE item IN (\
+            "SELECT {STOCK_COLUMNS}, stock.xmax::text FROM stock WHERE item IN (\
                 SELECT unnest($1) UNION \
                 SELECT named.item FROM unnest($2, $3) AS name (sku, location) \
                 JOIN stock AS named ON named.sku = name.sku AND named.location = name.location) \
@@ -355,11 +362,35 @@ impl Next {
     }
 }
 
-/// Which of the wanted stock rows nobody gets now. The locks that it takes end with the statement.
+/// A transaction that has a row for longer than this is not just selling something.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Which of the wanted stock rows nobody gets for a while. One that many want is locked whenever one
+/// looks, each time by another transaction: who wants it need not wait with those whose row is stuck.
 pub(super) async fn locked_elsewhere(
     connection: &mut Connection<'_>,
     wanted: &Wanted,
 ) -> Result<Locked, Trouble> {
+    let first = locked_now(connection, wanted).await?;
+    let mut stuck = first.clone();
+    if first.len() > 1 {
+        SystemClock.sleep(LOOK_AGAIN).await;
+        let again = locked_now(connection, wanted).await?;
+        let is_same = |number: &ItemNumber, holder: &str| {
+            again.get(number).is_some_and(|(_, now)| now == holder)
+        };
+        stuck.retain(|number, (_, holder)| is_same(number, holder));
+    }
+    // All of them, rather than to try the same again at once.
+    let locked = if stuck.is_empty() { first } else { stuck };
+    Ok(Locked(locked.into_iter().map(|(number, (key, _))| (number, key)).collect()))
+}
+
+/// Locked rows, each with the transaction that has locked it.
+type Holders = HashMap<ItemNumber, (Arc<ItemKey>, String)>;
+
+/// The locks that this takes end with the statement.
+async fn locked_now(connection: &mut Connection<'_>, wanted: &Wanted) -> Result<Holders, Trouble> {
     let lock = Lock::of(wanted);
     let read = connection.trip(async |client| {
         tokio::try_join!(biased;
@@ -368,13 +399,13 @@ pub(super) async fn locked_elsewhere(
         )
     });
     let (all, free) = read.await?;
-    let mut locked = Locked::default();
+    let mut locked = HashMap::new();
     for row in &all {
         let (number, item) = rows::stock_item(row)?;
-        locked.0.insert(number, item.key);
+        locked.insert(number, (item.key, rows::column(row, 10)?));
     }
     for row in &free {
-        locked.0.remove(&rows::column(row, 0)?);
+        locked.remove(&rows::column(row, 0)?);
     }
     Ok(locked)
 }
