@@ -62,6 +62,7 @@ async fn slow_a_full_disk_stops_the_shop_and_loses_nothing_that_was_answered() {
         assert!(n < 100_000, "the disk is never full");
     }
     disk.empty();
+    assert!(shop.postgres.log().contains("No space left on device"), "it was something else");
     if shop.postgres.try_psql("SELECT 1").is_err() {
         shop.postgres.restart();
     }
