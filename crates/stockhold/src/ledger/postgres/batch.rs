@@ -71,7 +71,7 @@ impl Desk {
         let mut connection = self.link.connection().await.map_err(ApplyError::Unavailable)?;
         let mut wanted = Wanted::of(&batch.commands);
         wanted.is_beside = batch.waits;
-        let (mut raced, mut races) = (None, 0_u64);
+        let (mut raced, mut locked, mut races) = (None, None, 0_u64);
         for tried in 0..ATTEMPTS {
             match self.attempt(&mut connection, batch, &mut wanted, tried).await {
                 Ok(Attempt::Ready { applied, written: Written::Nothing }) => {
@@ -90,7 +90,7 @@ impl Desk {
                 Ok(Attempt::WasAway) => {
                     roll_back(&mut connection).await;
                     if let Err(trouble) = life::note_outage(&mut connection, &self.time).await {
-                        return self.give_up(&mut connection, trouble, &wanted, batch).await;
+                        return give_up(&mut connection, trouble).await;
                     }
                 }
                 Ok(Attempt::Stuck(commands)) => {
@@ -103,15 +103,21 @@ impl Desk {
                     races = races.saturating_add(1);
                     raced = Some(failure);
                 }
-                Err(trouble) => {
-                    return self.give_up(&mut connection, trouble, &wanted, batch).await;
+                Err(Trouble::Locked(failure)) => {
+                    roll_back(&mut connection).await;
+                    let stuck = self.find_stuck(&mut connection, &wanted, batch).await;
+                    match stuck.map_err(ApplyError::Unavailable)? {
+                        Some(commands) => return Err(ApplyError::Stuck { commands, failure }),
+                        None => locked = Some(failure),
+                    }
                 }
+                Err(trouble) => return give_up(&mut connection, trouble).await,
             }
         }
         // Whoever is first eight times in a row is no other instance, but a row that is there.
         match raced {
             Some(failure) => Err(ApplyError::Refused(failure)),
-            None => Err(ApplyError::Unavailable(failure::silent())),
+            None => Err(ApplyError::Unavailable(locked.unwrap_or_else(failure::silent))),
         }
     }
 
@@ -208,37 +214,29 @@ impl Desk {
         Err(ApplyError::Unknown { applied: Box::new(applied), failure })
     }
 
-    async fn give_up(
+    /// Which commands want a row that somebody else has locked; `None` if all rows are free by now.
+    /// None of the commands, if it was wanted only to reclaim a due hold: the next attempt leaves
+    /// that hold alone.
+    async fn find_stuck(
         &self,
         connection: &mut Connection<'_>,
-        trouble: Trouble,
         wanted: &Wanted,
         batch: &Batch,
-    ) -> Result<Applied, ApplyError> {
-        roll_back(connection).await;
-        match trouble {
-            Trouble::Rows(failure) | Trouble::Raced(failure) => Err(ApplyError::Refused(failure)),
-            Trouble::Away(failure) => Err(ApplyError::Unavailable(failure)),
-            Trouble::Locked(failure) => self.set_aside(connection, wanted, batch, failure).await,
-        }
+    ) -> Result<Option<Vec<usize>>, Failure> {
+        let locked = load::locked_elsewhere(connection, wanted).await;
+        let locked = locked.map_err(Trouble::into_failure)?;
+        self.stuck.note(&locked);
+        let is_free = locked.0.is_empty();
+        Ok((!is_free).then(|| locked.wanted_by(&batch.commands, wanted)))
     }
+}
 
-    /// Which commands want a row that somebody else has locked. None of them, if it was wanted only
-    /// to reclaim a due hold: the next attempt leaves that hold alone.
-    async fn set_aside(
-        &self,
-        connection: &mut Connection<'_>,
-        wanted: &Wanted,
-        batch: &Batch,
-        failure: Failure,
-    ) -> Result<Applied, ApplyError> {
-        match load::locked_elsewhere(connection, wanted).await {
-            Ok(locked) => {
-                self.stuck.note(&locked);
-                let commands = locked.wanted_by(&batch.commands, wanted);
-                Err(ApplyError::Stuck { commands, failure })
-            }
-            Err(trouble) => Err(ApplyError::Unavailable(trouble.into_failure())),
+async fn give_up(connection: &mut Connection<'_>, trouble: Trouble) -> Result<Applied, ApplyError> {
+    roll_back(connection).await;
+    match trouble {
+        Trouble::Rows(failure) | Trouble::Raced(failure) => Err(ApplyError::Refused(failure)),
+        Trouble::Away(failure) | Trouble::Late(failure) | Trouble::Locked(failure) => {
+            Err(ApplyError::Unavailable(failure))
         }
     }
 }

@@ -14,6 +14,8 @@ pub(super) enum Trouble {
     Raced(Failure),
     /// Somebody has a row locked for longer than anybody should.
     Locked(Failure),
+    /// A statement took longer than its time-out.
+    Late(Failure),
     /// Whatever the rows are: the ledger cannot be reached, is full, read-only, ...
     Away(Failure),
 }
@@ -25,7 +27,16 @@ impl Trouble {
             Self::Rows(failure)
             | Self::Raced(failure)
             | Self::Locked(failure)
+            | Self::Late(failure)
             | Self::Away(failure) => failure,
+        }
+    }
+
+    /// What takes long while rows are locked is somebody who has them.
+    pub(super) fn of_locking(self) -> Self {
+        match self {
+            Self::Late(failure) => Self::Locked(failure),
+            other => other,
         }
     }
 }
@@ -50,6 +61,7 @@ impl From<Error> for Trouble {
             Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => {
                 Self::Locked(away(LOCKED, error))
             }
+            Some(code) if *code == SqlState::QUERY_CANCELED => Self::Late(away(hint(code), error)),
             Some(code) if is_about_rows(code) => {
                 let message = "the ledger refused what was to be written";
                 Self::Rows(Failure::new(FailureKind::Internal, message).caused_by(error))

@@ -10,7 +10,7 @@
 -- and read the whole of it.
 CREATE FUNCTION begin_batch() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM set_config('lock_timeout', '500ms', true),
+    PERFORM set_config('lock_timeout', '400ms', true),
             set_config('statement_timeout', '2s', true),
             set_config('idle_in_transaction_session_timeout', '2s', true),
             set_config('plan_cache_mode', 'force_generic_plan', true),
@@ -21,7 +21,8 @@ BEGIN
             set_config('jit', 'off', true);
 END $$;
 
--- Stock rows by their numbers and by their names, locked in the order of their numbers.
+-- Stock rows by their numbers and by their names, locked in the order of their numbers. The time-out that the
+-- caller has set for it ends with it.
 CREATE FUNCTION lock_stock(bigint[], text[], text[]) RETURNS SETOF stock LANGUAGE plpgsql AS $$
 BEGIN
     IF cardinality($2) = 0 THEN
@@ -33,6 +34,7 @@ BEGIN
             JOIN stock AS named ON named.sku = name.sku AND named.location = name.location)
         ORDER BY item FOR NO KEY UPDATE;
     END IF;
+    PERFORM set_config('statement_timeout', '2s', true);
 END $$;
 
 CREATE FUNCTION write_stock(bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[],

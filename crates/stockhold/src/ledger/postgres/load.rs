@@ -87,6 +87,9 @@ pub(super) async fn behind_locks(
     if wanted.is_beside {
         begin.push_str(super::BESIDE);
     }
+    if !lock.is_empty() {
+        begin.push_str(super::LOCKING);
+    }
     let keys: Vec<Uuid> =
         wanted.idempotency.iter().map(|key| Uuid::from_bytes(key.to_bytes())).collect();
     let (stock, last_movement, life, keys) = connection
@@ -100,7 +103,8 @@ pub(super) async fn behind_locks(
             )?;
             Ok((stock, last_movement, life, keys))
         })
-        .await?;
+        .await
+        .map_err(Trouble::of_locking)?;
     let life = Life::of(&life, time)?;
     life.check_open()?;
     if life.was_away() {
@@ -230,6 +234,10 @@ impl<'a> Lock<'a> {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.items.is_empty() && self.skus.is_empty()
+    }
+
     async fn run(&self, client: &Client) -> Result<Vec<Row>, Error> {
         if Bug::NoLock.is_made() {
             return self.select(client, "").await;
@@ -251,7 +259,7 @@ impl<'a> Lock<'a> {
     }
 
     async fn query(&self, client: &Client, select: &str) -> Result<Vec<Row>, Error> {
-        if self.items.is_empty() && self.skus.is_empty() {
+        if self.is_empty() {
             return Ok(Vec::new());
         }
         let params = [
