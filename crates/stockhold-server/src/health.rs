@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use stockhold::{Engine, Error, HoldId};
+use stockhold::{Engine, Failure, FailureKind};
 use tokio::time::timeout;
 
 use crate::{
@@ -22,14 +22,15 @@ pub(crate) async fn live() -> Answer {
 
 /// `GET /readyz`: names what the server stands on, and its state.
 pub(crate) async fn ready(State(engine): State<Engine>) -> Result<Answer, Problem> {
-    // No hold has this number; that the ledger says so is the sign of life.
-    let nobody = HoldId::from_bytes([0; 16]);
-    match timeout(PATIENCE, engine.hold(nobody)).await {
-        Ok(Ok(_) | Err(Error::Rejected(_))) => {
+    match timeout(PATIENCE, engine.sealed()).await {
+        Ok(Ok(None)) => {
             let ledger = Dependency { name: "ledger", state: "up" };
             Ok(Answer::health("ready", &[ledger]))
         }
-        Ok(Err(Error::Failed(failure))) => Err(Problem::new(Kind::Unavailable, NOT_READY)
+        Ok(Ok(Some(why))) => Err(Problem::new(Kind::Unavailable, SEALED)
+            .caused_by(Failure::new(FailureKind::Unavailable, why))
+            .dependency("ledger", "sealed")),
+        Ok(Err(failure)) => Err(Problem::new(Kind::Unavailable, NOT_READY)
             .caused_by(failure)
             .dependency("ledger", "down")),
         Err(_) => Err(Problem::new(Kind::Unavailable, NOT_READY).dependency("ledger", "silent")),
@@ -37,3 +38,4 @@ pub(crate) async fn ready(State(engine): State<Engine>) -> Result<Answer, Proble
 }
 
 const NOT_READY: &str = "the ledger cannot be read";
+const SEALED: &str = "the ledger is sealed: the shop moves, or has moved; the log says where to";

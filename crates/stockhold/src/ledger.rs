@@ -246,6 +246,16 @@ pub trait Ledger: Debug + Send + Sync + 'static {
     /// `Unavailable` if the ledger cannot be asked.
     async fn verify(&self) -> Result<Report, Failure>;
 
+    /// Why nothing is written here any more, or not yet; none if there is no reason. Whoever asks
+    /// learns as well that the ledger answers.
+    ///
+    /// # Errors
+    /// `Unavailable` if it does not.
+    async fn sealed(&self) -> Result<Option<String>, Failure> {
+        // No hold has this number.
+        self.hold(HoldId::from_bytes([0; 16])).await.map(|_| None)
+    }
+
     /// Whether other processes write to it as well. Then nobody here knows of every hold, and has
     /// to look for due ones from time to time.
     fn is_shared(&self) -> bool {

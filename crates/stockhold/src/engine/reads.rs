@@ -13,6 +13,14 @@ use crate::{
 };
 
 impl Engine {
+    /// Why the ledger takes nothing any more, or not yet: the shop moves. None if it is served.
+    ///
+    /// # Errors
+    /// `Unavailable` if the ledger does not answer.
+    pub async fn sealed(&self) -> Result<Option<String>, Failure> {
+        self.shared.ledger.sealed().await
+    }
+
     /// A hold as it is now; one that is due shows as expired.
     ///
     /// # Errors

@@ -122,6 +122,10 @@ impl<L: Layer> Ledger for L {
         self.inner().verify().await
     }
 
+    async fn sealed(&self) -> Result<Option<String>, Failure> {
+        self.inner().sealed().await
+    }
+
     fn is_shared(&self) -> bool {
         self.inner().is_shared()
     }

@@ -7,6 +7,7 @@ use crate::{Failure, FailureKind};
 /// The most items that a page may be asked for.
 const MOST: usize = 1_000;
 /// The most holds that are looked at for one page.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) const MOST_HOLDS: usize = 10_000;
 /// The most movements that are looked at for one page.
 pub(crate) const MOST_MOVEMENTS: usize = 50_000;

@@ -333,6 +333,13 @@ impl Ledger for PostgresLedger {
         audit::verify(&self.desk).await.map_err(Trouble::into_failure)
     }
 
+    async fn sealed(&self) -> Result<Option<String>, Failure> {
+        self.check_open()?;
+        let looked = snapshot::look(&self.desk, async |_| Ok(())).await;
+        let (life, ()) = looked.map_err(Trouble::into_failure)?;
+        Ok(life.into_sealed())
+    }
+
     fn is_shared(&self) -> bool {
         true
     }

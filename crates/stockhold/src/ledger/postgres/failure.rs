@@ -67,9 +67,19 @@ impl From<Error> for Trouble {
                 Self::Rows(Failure::new(FailureKind::Internal, message).caused_by(error))
             }
             Some(code) => Self::Away(away(hint(code), error)),
+            None if is_without_password(&error) => Self::Away(away(NO_PASSWORD, error)),
             None => Self::Away(away("Postgres does not answer", error)),
         }
     }
+}
+
+const NO_PASSWORD: &str = "Postgres wants a password: give it by passwordfile= in the URL of the \
+                           ledger, or by PGPASSWORD";
+
+/// The library has an error for it, but no name for the error.
+fn is_without_password(error: &Error) -> bool {
+    let cause = std::error::Error::source(error);
+    cause.is_some_and(|cause| cause.to_string() == "password missing")
 }
 
 const LOCKED: &str = "a stock row is locked by another program";
@@ -104,7 +114,10 @@ fn hint(code: &SqlState) -> &'static str {
         "53300" => "Postgres has no connection left: raise max_connections, or lower the pool",
         "57014" => "Postgres took too long",
         "57P01" | "57P02" | "57P03" => "Postgres is stopping or starting",
-        "28000" | "28P01" => "Postgres refuses this user or password",
+        "28000" | "28P01" => {
+            "Postgres refuses this user or password: see the URL of the ledger, its passwordfile, \
+             or PGPASSWORD; and pg_hba.conf"
+        }
         "3D000" => "there is no such database",
         "42501" => "the role lacks a right: see stockhold doctor",
         _ => "Postgres cannot do it",

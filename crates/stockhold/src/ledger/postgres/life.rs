@@ -10,7 +10,9 @@ use super::{
     link::Connection,
     rows::{self, Damaged},
 };
-use crate::{Failure, FailureKind, clock::LedgerClock, crash::Point};
+#[cfg(feature = "conformance")]
+use crate::clock::LedgerClock;
+use crate::{Failure, FailureKind, crash::Point};
 
 /// A sign of life is written at most that often; more often than a sweeper gives one, so that each
 /// of its own is written.
@@ -18,6 +20,7 @@ const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 
 /// Nobody waits for the sign of somebody else: the lanes of a shop would stand in a row for it.
 const UNLESS_LOCKED: &str = "FOR NO KEY UPDATE SKIP LOCKED";
+#[cfg(feature = "conformance")]
 const WHEN_FREE: &str = "FOR NO KEY UPDATE";
 
 /// Where ledger time comes from.
@@ -26,6 +29,7 @@ pub(super) enum Time {
     /// The clock of the Postgres server: one for all instances.
     Server,
     /// A clock that a test moves by hand.
+    #[cfg(feature = "conformance")]
     Hand(LedgerClock),
 }
 
@@ -65,6 +69,7 @@ impl Life {
             Time::Server => (server_now.after(ahead), SIGN_OF_LIFE, UNLESS_LOCKED),
             // As the other ledgers do, so that they can be compared. Time that is moved by hand
             // can pass by seconds while another batch is about to write an old sign.
+            #[cfg(feature = "conformance")]
             Time::Hand(clock) => (clock.now(), Duration::from_millis(1), WHEN_FREE),
         };
         let (liveness, sealed) = (rows::liveness(row, 1)?, rows::column(row, 3)?);
@@ -78,6 +83,11 @@ impl Life {
             None => Ok(()),
             Some(why) => Err(Trouble::Away(Failure::new(FailureKind::Unavailable, why.as_str()))),
         }
+    }
+
+    /// Why nothing may be written.
+    pub(super) fn into_sealed(self) -> Option<String> {
+        self.sealed
     }
 
     /// Whether the ledger was away, and nobody has noted it yet. A new one was never away, but has

@@ -52,7 +52,7 @@ pub(super) async fn some(
         super::batch::roll_back(&mut connection).await;
     }
     let (retired, now) = step?;
-    if let Err(trouble) = tidy(&mut connection, &desk.tidy, now, age).await {
+    if let Err(trouble) = tidy(&mut connection, desk, now, age).await {
         super::batch::roll_back(&mut connection).await;
         let error = trouble.into_failure();
         tracing::warn!(%error, "old batches and keys cannot be removed");
@@ -80,7 +80,7 @@ async fn step(
     life.check_open()?;
     let retirement = Retirement { now: life.now, age };
     let seen = Seen::of(&oldest, retirement, limit)?;
-    let over = over(connection, &oldest, &seen.ids, retirement).await?;
+    let over = over(connection, desk, &oldest, &seen.ids, retirement).await?;
     connection.trip(async |client| over.remove(client).await).await?;
     Ok((Retired { holds: over.ids.len(), next: seen.next }, life.now))
 }
@@ -116,9 +116,11 @@ async fn oldest(client: &Client, after: Option<Uuid>, limit: i64) -> Result<Vec<
 }
 
 /// Those of the holds that are over, and locked. They are read twice: without locks first, so that
-/// only the rows of holds that are over are ever locked.
+/// only the rows of holds that are over are ever locked. The ledger may have been sealed before the
+/// locks were had, but not behind them.
 async fn over(
     connection: &mut Connection<'_>,
+    desk: &Desk,
     holds: &[Row],
     ids: &[Uuid],
     retirement: Retirement,
@@ -131,9 +133,14 @@ async fn over(
     }
     let ids = over.ids;
     let read = connection.trip(async |client| {
-        tokio::try_join!(biased; lock(client, &ids), load::transitions(client, &ids))
+        tokio::try_join!(biased;
+            lock(client, &ids),
+            life::read(client),
+            load::transitions(client, &ids),
+        )
     });
-    let (locked, steps) = read.await?;
+    let (locked, life, steps) = read.await?;
+    Life::of(&life, &desk.time)?.check_open()?;
     let locked = locked.iter().map(|row| rows::column(row, 0)).collect::<Result<_, _>>()?;
     Ok(Over::of(holds, &steps, &locked, retirement)?)
 }
@@ -228,14 +235,15 @@ fn last_steps(transitions: &[Row]) -> Result<HashMap<Uuid, Timestamp>, Damaged> 
 }
 
 /// Removes some of the batches that nobody asks for any more, and of the keys that no retry may
-/// still come with. All that is removed is old, so it does not matter who is at it, nor how often.
+/// still come with. All that is removed is old, so it does not matter who is at it, nor how often; but
+/// of a ledger that is sealed nothing is removed.
 async fn tidy(
     connection: &mut Connection<'_>,
-    tidy: &Tidy,
+    desk: &Desk,
     now: Timestamp,
     age: Duration,
 ) -> Result<(), Trouble> {
-    if now.as_millis() < tidy.0.load(Ordering::Relaxed) {
+    if now.as_millis() < desk.tidy.0.load(Ordering::Relaxed) {
         return Ok(());
     }
     let batches = before(now, BATCHES_KEPT);
@@ -245,13 +253,15 @@ async fn tidy(
             client.batch_execute(super::BEGIN),
             remove_old(client, "batch", batches),
             remove_old(client, "idempotency", keys),
-            client.batch_execute("COMMIT"),
+            life::read(client),
         )
     });
-    let ((), batches, keys, ()) = removed.await?;
+    let ((), batches, keys, life) = removed.await?;
+    Life::of(&life, &desk.time)?.check_open()?;
+    connection.trip(async |client| client.batch_execute("COMMIT").await).await?;
     if batches.max(keys) < TIDIED.unsigned_abs() {
         let again = now.after(TIDY_AGAIN).as_millis();
-        tidy.0.store(again, Ordering::Relaxed);
+        desk.tidy.0.store(again, Ordering::Relaxed);
     }
     Ok(())
 }
