@@ -11,7 +11,8 @@ use super::{
 ///
 /// Stop the server first. The old ledger is checked, and then sealed: no server starts with it any
 /// more. The new one must be empty; no server starts with it until all is there and was checked.
-/// When it is interrupted, the same command goes on where it was.
+/// When it is interrupted, the same command goes on where it was. It needs a direct connection to
+/// Postgres, without a pooler in transaction mode.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct MigrateLedger {

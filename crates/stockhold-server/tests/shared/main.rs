@@ -5,6 +5,7 @@
 
 mod account;
 mod faults;
+mod program;
 mod scenarios;
 mod shop;
 mod shopper;

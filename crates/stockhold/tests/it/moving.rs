@@ -14,7 +14,7 @@ use stockhold::{
     },
 };
 use stockhold_core::Command;
-use stockhold_testkit::PostgresServer;
+use stockhold_testkit::{PostgresServer, until};
 
 use crate::shop::SECOND;
 
@@ -237,3 +237,36 @@ async fn a_shop_does_not_move_while_a_server_has_its_file() {
     assert_eq!(refused.kind, FailureKind::InUse, "{refused}");
     open.close().await.expect("it works");
 }
+
+/// Somebody seals it between the first look of a step and its locks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sealed_ledger_forgets_nothing() {
+    let (server, clock) = (Arc::new(PostgresServer::start()), ManualClock::default());
+    let options =
+        PostgresOptions { clock: Some(Arc::new(clock.clone())), ..PostgresOptions::default() };
+    let ledger = PostgresLedger::connect(&server.url(), options).await.expect("it works");
+    let commands = vec![ask::create("MUG", 4), ask::place(1, &[("MUG", 1)]), ask::release(1)];
+    assert_eq!(apply(&ledger, 1, commands).await, 3);
+    clock.advance(2 * SECOND);
+    let sealing = {
+        let server = Arc::clone(&server);
+        tokio::task::spawn_blocking(move || server.psql(SEAL_WHILE_SOMEBODY_WAITS))
+    };
+    let is_locked = "SELECT count(*) FROM pg_locks WHERE granted \
+                     AND relation = 'transition'::regclass AND mode = 'AccessExclusiveLock'";
+    until(20 * SECOND, "a lock", || (server.psql(is_locked) == "1").then_some(()).ok_or("none"));
+    let refused = ledger.retire(SECOND, None, 10).await.unwrap_err();
+    sealing.await.expect("it works");
+    assert!(refused.message.contains("it has moved"), "{refused}");
+    assert_eq!(server.psql("SELECT count(*) FROM hold"), "1");
+    // It was the seal alone that kept the hold.
+    server.psql("UPDATE ledger SET sealed = NULL");
+    assert_eq!(ledger.retire(SECOND, None, 10).await.expect("it works").holds, 1);
+    assert_eq!(server.psql("SELECT count(*) FROM hold"), "0");
+}
+
+const SEAL_WHILE_SOMEBODY_WAITS: &str = "BEGIN; LOCK TABLE transition IN ACCESS EXCLUSIVE MODE; \
+    DO $$ BEGIN FOR attempt IN 1..4000 LOOP \
+        EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE NOT granted); PERFORM pg_sleep(0.005); \
+    END LOOP; END $$; \
+    UPDATE ledger SET sealed = 'it has moved'; COMMIT";

@@ -1,0 +1,5 @@
+//! The built program over Postgres: what it says, and to whom.
+
+mod moving;
+mod ready;
+mod secrets;
