@@ -130,8 +130,8 @@ async fn a_move_that_was_killed_goes_on_and_doubles_nothing() {
     });
     assert_eq!(postgres.psql("SELECT stage FROM moving_in"), "holds");
     for ledger in [&old, &new] {
-        let refused = stockhold(&["serve", "--ledger", ledger, "--listen", "127.0.0.1:0"]);
-        let refused = { refused }.output().unwrap();
+        let mut serve = stockhold(&["serve", "--ledger", ledger, "--listen", "127.0.0.1:0"]);
+        let refused = serve.output().unwrap();
         assert_eq!(refused.status.code(), Some(1), "{}", words(&refused));
     }
     expect_moved(&migrate(&old, &new));

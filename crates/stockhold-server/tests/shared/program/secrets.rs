@@ -34,7 +34,8 @@ impl Guarded {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let rules = folder.path().join("pg_hba.conf");
-        fs::write(&rules, "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n").unwrap();
+        fs::write(&rules, "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
+            .unwrap();
         // The server has a user of its own.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::set_permissions(&rules, fs::Permissions::from_mode(0o644)).unwrap();
@@ -91,9 +92,9 @@ fn words(output: &Output) -> String {
 }
 
 #[track_caller]
-fn expect_silence(where_: &str, text: &str) {
+fn expect_silence(place: &str, text: &str) {
     for secret in [PASSWORD, WRONG] {
-        assert!(!text.contains(secret), "{where_} tells {secret}: {text}");
+        assert!(!text.contains(secret), "{place} tells {secret}: {text}");
     }
 }
 
@@ -112,7 +113,8 @@ async fn a_password_lets_in_by_each_way_and_is_told_by_no_answer_nor_log() {
             let text = fs::read(format!("/proc/{}/{file}", server.pid())).unwrap();
             expect_silence(file, &String::from_utf8_lossy(&text));
         }
-        let sessions = "SELECT string_agg(s::text, '') FROM pg_stat_activity s WHERE usename = 'shop'";
+        let sessions =
+            "SELECT string_agg(s::text, '') FROM pg_stat_activity s WHERE usename = 'shop'";
         let sessions = guarded.postgres.psql(sessions);
         assert!(sessions.contains("shop"), "{sessions}");
         expect_silence("pg_stat_activity", &sessions);
