@@ -100,6 +100,9 @@ async fn a_shop_moves_to_postgres_and_back_with_its_holds_and_keys() {
     assert_eq!(counts(&new), before);
 }
 
+const HOLD_A_TABLE: &str =
+    "BEGIN; LOCK TABLE transition IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(25)";
+
 /// Somebody has a table of the new ledger, so the move stands still where it is to be killed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_move_that_was_killed_goes_on_and_doubles_nothing() {
@@ -110,8 +113,7 @@ async fn a_move_that_was_killed_goes_on_and_doubles_nothing() {
     let before = counts(&old);
     assert!(serve(&new).stop().success()); // makes the tables
     thread::scope(|scope| {
-        let lock = "BEGIN; LOCK TABLE transition IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(25)";
-        let holder = scope.spawn(|| postgres.try_psql(lock));
+        let holder = scope.spawn(|| postgres.try_psql(HOLD_A_TABLE));
         let is_locked = "SELECT count(*) FROM pg_locks WHERE granted \
                          AND relation = 'transition'::regclass AND mode = 'AccessExclusiveLock'";
         until(SOON, "a lock", || (postgres.psql(is_locked) == "1").then_some(()).ok_or("none"));

@@ -174,3 +174,25 @@ fn who_gives_no_password_is_told_how_to() {
     assert_eq!(output.status.code(), Some(1), "{words}");
     assert!(words.contains("wants a password") && words.contains("PGPASSWORD"), "{words}");
 }
+
+/// By a flag, a variable and a file.
+#[test]
+fn a_url_that_is_wrong_is_refused_without_its_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("stockhold.toml");
+    for wrong in ["host:port/shop", "a@host/shop", "host/shop?sslmode=maybe", "host/shop?x=1"] {
+        let url = format!("postgres://shop:{PASSWORD}@{wrong}");
+        fs::write(&file, format!("[ledger]\nurl = \"{url}\"\n")).unwrap();
+        let mut by_flag = stockhold(&["serve", "--ledger", &url]);
+        let mut by_variable = stockhold(&["serve"]);
+        by_variable.env("STOCKHOLD_LEDGER", &url);
+        let mut by_file = stockhold(&["serve"]);
+        by_file.env("STOCKHOLD_CONFIG", &file);
+        let mut verify = stockhold(&["verify", "--ledger", &url]);
+        for command in [&mut by_flag, &mut by_variable, &mut by_file, &mut verify] {
+            let output = command.output().unwrap();
+            assert_eq!(output.status.code(), Some(2), "{wrong}: {}", words(&output));
+            expect_silence(wrong, &words(&output));
+        }
+    }
+}
