@@ -4,10 +4,13 @@
 #![expect(dead_code, reason = "until all stories are told")]
 
 mod account;
+mod checked;
 mod faults;
 mod scenarios;
 mod shop;
 mod shopper;
 mod smoke;
+mod starting;
 #[path = "../it/swallower.rs"]
 mod swallower;
+mod wire;

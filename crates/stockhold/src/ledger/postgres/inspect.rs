@@ -108,7 +108,8 @@ const STANDBYS: &str = "SELECT coalesce(application_name, '?'), coalesce(sync_st
 /// schemas that the role may not use, as if they were not there.
 const NAMESPACE: &str = "SELECT pg_namespace.oid, quote_ident(nspname) AS name, \
         has_schema_privilege(pg_namespace.oid, 'USAGE') AS usable, \
-        has_schema_privilege(pg_namespace.oid, 'USAGE, CREATE') AS free, is_ours \
+        has_schema_privilege(pg_namespace.oid, 'USAGE') \
+            AND has_schema_privilege(pg_namespace.oid, 'CREATE') AS free, is_ours \
     FROM unnest(string_to_array(current_setting('search_path'), ',')) \
         WITH ORDINALITY AS path (word, n) \
     JOIN pg_namespace ON nspname = btrim(replace(word, '\"$user\"', current_user), '\" ') \
