@@ -125,9 +125,8 @@ fn the_doctor_is_content_before_and_after_the_first_start() {
 #[test]
 fn a_server_that_is_not_there_is_told_with_what_to_look_at() {
     let postgres = PostgresServer::set_up().with_tcp().start();
-    let url = format!("{}_missing", postgres.url());
     let looked = doctor(&postgres.url_of("missing"));
-    assert_eq!((looked.code, looked.complaints()), (Some(1), vec![("postgres", "bad")]), "{url}");
+    assert_eq!((looked.code, looked.complaints()), (Some(1), vec![("postgres", "bad")]));
     assert!(looked.found("postgres").starts_with("there is no such database"), "{looked:?}");
     let address = postgres.address().unwrap();
     drop(postgres);
@@ -232,7 +231,8 @@ fn a_clock_of_postgres_that_differs_is_a_warning_and_one_that_cannot_be_right_is
     clock.set_ahead(Duration::from_secs(3_600));
     let looked = doctor(&url);
     assert_eq!((looked.code, looked.complaints()), (Some(0), vec![("postgres clock", "warn")]));
-    assert!(looked.found("postgres clock").starts_with("3600"), "{looked:?}");
+    let ahead = looked.found("postgres clock").split(' ').next().unwrap().parse::<i64>().unwrap();
+    assert!((3_599_000..3_601_000).contains(&ahead), "{looked:?}");
     assert!(looked.next("postgres clock").starts_with("let NTP set both clocks"), "{looked:?}");
     drop(start(&url, |_| ()));
     clock.set_behind(Duration::from_secs(20 * 365 * 86_400));
@@ -258,7 +258,7 @@ async fn slow_a_standby_can_be_verified_and_not_served_and_one_that_lags_is_a_wa
 
     let url = standby.url();
     until(SOON, "a standby that has the stock", || match verify(&url, &[]) {
-        report if report.stdout.starts_with(b"1 items") => Ok(assert!(report.status.success())),
+        report if report.status.success() && report.stdout.starts_with(b"1 items") => Ok(()),
         report => Err(format!("{report:?}")),
     });
     let looked = doctor(&url);
