@@ -70,10 +70,10 @@ pub(crate) fn refusal(url: &str) -> String {
 
 /// An instance that was told to start nevertheless.
 fn start_anyway(url: &str) -> ServerProcess {
-    start(url, |command| drop(command.env("STOCKHOLD_LEDGER_ALLOW_UNSAFE", "true")))
+    start(url, |command| command.env("STOCKHOLD_LEDGER_ALLOW_UNSAFE", "true"))
 }
 
-pub(crate) fn start(url: &str, set_up: impl FnOnce(&mut Command)) -> ServerProcess {
+pub(crate) fn start(url: &str, set_up: impl FnOnce(&mut Command) -> &mut Command) -> ServerProcess {
     let mut command = stockhold(&["serve", "--listen", "127.0.0.1:0", "--ledger", url]);
     set_up(&mut command);
     ServerProcess::start(&command)
@@ -116,7 +116,7 @@ fn the_doctor_is_content_before_and_after_the_first_start() {
     let before = doctor(&postgres.url());
     assert_eq!((before.code, before.complaints()), (Some(0), vec![]), "{before:?}");
     assert!(before.found("postgres").ends_with("schema not there yet"), "{before:?}");
-    let _instance = start(&postgres.url(), |_| ());
+    let _instance = start(&postgres.url(), |command| command);
     let after = doctor(&postgres.url());
     assert_eq!((after.code, after.complaints()), (Some(0), vec![]), "{after:?}");
     assert!(after.found("postgres").ends_with("schema 1"), "{after:?}");
@@ -142,11 +142,18 @@ fn synchronous_commit_off_is_named_and_not_started_with_wherever_it_is_set() {
     let url = postgres.url();
     let unsafe_ones = |postgres: &PostgresServer, where_: &str| {
         let looked = doctor(&url);
-        assert_eq!((looked.code, looked.complaints()), (Some(1), vec![("commit", "bad")]), "{where_}");
+        assert_eq!(
+            (looked.code, looked.complaints()),
+            (Some(1), vec![("commit", "bad")]),
+            "{where_}"
+        );
         let cure = "set synchronous_commit = on for this role and database (ALTER ROLE ... SET)";
         assert!(looked.next("commit").starts_with(cure), "{looked:?}");
         let refused = refusal(&url);
-        assert!(refused.contains("synchronous_commit = off") && refused.contains(cure), "{refused}");
+        assert!(
+            refused.contains("synchronous_commit = off") && refused.contains(cure),
+            "{refused}"
+        );
 
         postgres.psql("ALTER ROLE postgres IN DATABASE postgres SET synchronous_commit = on");
         assert_eq!(doctor(&url).complaints(), [], "{where_}");
@@ -183,12 +190,12 @@ fn fsync_off_is_named_and_not_started_with_and_torn_pages_are_a_warning() {
     let looked = doctor(&url);
     assert_eq!((looked.code, looked.complaints()), (Some(0), vec![("full pages", "warn")]));
     assert!(looked.next("full pages").starts_with("set full_page_writes = on"), "{looked:?}");
-    let started = start(&url, |_| ());
+    let started = start(&url, |command| command);
     assert!(started.log().contains("a power cut can tear a page"), "{}", started.log());
 
     postgres.reload_with("full_page_writes", "on");
     assert_eq!(doctor(&url).complaints(), []);
-    assert_eq!(start(&url, |_| ()).log(), "");
+    assert_eq!(start(&url, |command| command).log(), "");
 }
 
 #[test]
@@ -206,15 +213,17 @@ fn a_database_that_is_read_only_is_not_started_with() {
 #[test]
 fn a_role_with_fewer_connections_than_an_instance_takes_is_named() {
     let postgres = PostgresServer::start();
-    postgres.psql("CREATE ROLE shop LOGIN CONNECTION LIMIT 5; GRANT CREATE ON SCHEMA public TO shop");
+    postgres
+        .psql("CREATE ROLE shop LOGIN CONNECTION LIMIT 5; GRANT CREATE ON SCHEMA public TO shop");
     let url = postgres.url().replace("postgres@", "shop@");
     let looked = doctor(&url);
     assert_eq!((looked.code, looked.complaints()), (Some(1), vec![("connections", "bad")]));
     let found = looked.found("connections");
     assert!(found.starts_with("5 at most") && found.ends_with("takes up to 8"), "{found}");
     assert!(refusal(&url).contains("or lower ledger.connections"));
-    drop(start(&url, |command| drop(command.env("STOCKHOLD_LEDGER_CONNECTIONS", "5"))));
-    postgres.psql("ALTER ROLE shop CONNECTION LIMIT -1; ALTER DATABASE postgres CONNECTION LIMIT 7");
+    drop(start(&url, |command| command.env("STOCKHOLD_LEDGER_CONNECTIONS", "5")));
+    postgres
+        .psql("ALTER ROLE shop CONNECTION LIMIT -1; ALTER DATABASE postgres CONNECTION LIMIT 7");
     assert_eq!(doctor(&url).complaints(), [("connections", "bad")]);
 }
 
@@ -234,7 +243,7 @@ fn a_clock_of_postgres_that_differs_is_a_warning_and_one_that_cannot_be_right_is
     let ahead = looked.found("postgres clock").split(' ').next().unwrap().parse::<i64>().unwrap();
     assert!((3_599_000..3_601_000).contains(&ahead), "{looked:?}");
     assert!(looked.next("postgres clock").starts_with("let NTP set both clocks"), "{looked:?}");
-    drop(start(&url, |_| ()));
+    drop(start(&url, |command| command));
     clock.set_behind(Duration::from_secs(20 * 365 * 86_400));
     let looked = doctor(&url);
     assert_eq!((looked.code, looked.complaints()), (Some(1), vec![("postgres clock", "bad")]));
@@ -271,7 +280,7 @@ async fn slow_a_standby_can_be_verified_and_not_served_and_one_that_lags_is_a_wa
     let [first, second] = [&standby, &shop.postgres].map(|server| server.address().unwrap());
     shop.url =
         format!("postgres://postgres@{first},{second}/postgres?target_session_attrs=read-write");
-    shop.join(|_| ());
+    shop.join(|command| command);
     assert_eq!(shop.units(1, "MUG").await, [5, 0, 0, 5]);
     shop.postgres.reload_with("synchronous_standby_names", "*");
     let url = shop.postgres.url();

@@ -24,7 +24,8 @@ fn join_at_once(shop: &mut Shop, instances: usize) {
 
 fn errors(shop: &Shop) -> Vec<String> {
     let log = shop.postgres.log();
-    let errors = log.lines().filter(|line| ["ERROR", "FATAL", "PANIC"].iter().any(|e| line.contains(e)));
+    let errors =
+        log.lines().filter(|line| ["ERROR", "FATAL", "PANIC"].iter().any(|e| line.contains(e)));
     // The test itself asks whether the server is up before it is.
     errors.filter(|line| !line.contains("starting up")).map(str::to_owned).collect()
 }
@@ -101,7 +102,7 @@ async fn what_one_instance_does_to_stock_every_other_sees_on_its_next_read() {
 }
 
 /// Without a ledger by flag, and with a file that is wrong about it, unless something goes before it.
-fn by(set_up: impl FnOnce(&mut Command)) -> Command {
+fn by(set_up: impl FnOnce(&mut Command) -> &mut Command) -> Command {
     let mut command = stockhold(&["serve", "--listen", "127.0.0.1:0"]);
     set_up(&mut command);
     command
@@ -118,11 +119,11 @@ async fn the_ledger_is_named_by_a_flag_by_a_file_or_by_the_environment() {
     };
     let (right, wrong) = (file("right.toml", &shop.url), file("wrong.toml", "memory:"));
     let commands = [
-        by(|c| drop(c.args(["--ledger", &shop.url]).env("STOCKHOLD_LEDGER", "memory:"))),
-        by(|c| drop(c.arg("--config").arg(&right))),
-        by(|c| drop(c.env("STOCKHOLD_CONFIG", &right))),
-        by(|c| drop(c.arg("--config").arg(&wrong).env("STOCKHOLD_LEDGER", &shop.url))),
-        by(|c| drop(c.arg("--config").arg(&wrong).env("STOCKHOLD_LEDGER_URL", &shop.url))),
+        by(|c| c.args(["--ledger", &shop.url]).env("STOCKHOLD_LEDGER", "memory:")),
+        by(|c| c.arg("--config").arg(&right)),
+        by(|c| c.env("STOCKHOLD_CONFIG", &right)),
+        by(|c| c.arg("--config").arg(&wrong).env("STOCKHOLD_LEDGER", &shop.url)),
+        by(|c| c.arg("--config").arg(&wrong).env("STOCKHOLD_LEDGER_URL", &shop.url)),
     ];
     for command in &commands {
         shop.instances.push(stockhold_testkit::ServerProcess::start(command));
@@ -141,7 +142,8 @@ async fn the_ledger_is_named_by_a_flag_by_a_file_or_by_the_environment() {
 async fn a_password_comes_from_a_file_or_from_the_environment_and_is_shown_nowhere() {
     let postgres = PostgresServer::set_up().with_access("host all all 127.0.0.1/32 scram-sha-256");
     let postgres = postgres.start();
-    postgres.psql("CREATE ROLE shop LOGIN PASSWORD 's3cr3t'; GRANT CREATE ON SCHEMA public TO shop");
+    postgres
+        .psql("CREATE ROLE shop LOGIN PASSWORD 's3cr3t'; GRANT CREATE ON SCHEMA public TO shop");
     let address = postgres.address().unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "s3cr3t\n").unwrap();
@@ -149,15 +151,20 @@ async fn a_password_comes_from_a_file_or_from_the_environment_and_is_shown_nowhe
     shop.url = format!("postgres://shop@{address}/postgres?passwordfile={}", file.path().display());
     shop.join(|_| ());
     shop.url = format!("postgres://shop@{address}/postgres");
-    shop.join(|command| drop(command.env("PGPASSWORD", "s3cr3t")));
+    shop.join(|command| {
+        command.env("PGPASSWORD", "s3cr3t");
+    });
     shop.url = format!("postgres://shop:s3cr3t@{address}/postgres");
-    shop.join(|command| drop(command.args(["--log", "debug"])));
+    shop.join(|command| {
+        command.args(["--log", "debug"]);
+    });
     for (n, instance) in shop.instances.iter().enumerate() {
         assert_eq!(shop.keeper(n).get("/readyz").await.status(), 200);
         let said = instance.line().to_owned() + &instance.log();
         assert!(said.contains("ledger postgres://shop") && !said.contains("s3cr3t"), "{said}");
     }
-    let wrong = stockhold(&["verify", "--ledger", &format!("postgres://shop:wr0ng@{address}/postgres")]);
+    let wrong =
+        stockhold(&["verify", "--ledger", &format!("postgres://shop:wr0ng@{address}/postgres")]);
     let wrong = { wrong }.output().unwrap();
     let said = String::from_utf8(wrong.stderr).unwrap();
     assert_eq!(wrong.status.code(), Some(1), "{said}");

@@ -58,7 +58,7 @@ async fn an_instance_serves_over_tls_with_a_server_that_proves_who_it_is() {
     let url = format!(
         "postgres://postgres@localhost:{port}/postgres?sslmode=verify-full&sslrootcert={root}"
     );
-    let instance = start(&url, |_| ());
+    let instance = start(&url, |command| command);
     let mut keeper = Shopper::new(instance.address());
     keeper.put_stock("MUG", 5).await;
     let spoken = "SELECT count(*), bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
@@ -140,7 +140,8 @@ fn a_server_without_tls_is_not_spoken_to_where_tls_is_wanted() {
 fn a_password_over_tls_is_bound_to_its_connection() {
     let ours = Authority::new();
     let postgres = ours.server("db.example", "hostssl all all 127.0.0.1/32 scram-sha-256");
-    postgres.psql("CREATE ROLE shop LOGIN PASSWORD 's3cr3t'; GRANT CREATE ON SCHEMA public TO shop");
+    postgres
+        .psql("CREATE ROLE shop LOGIN PASSWORD 's3cr3t'; GRANT CREATE ON SCHEMA public TO shop");
     let bound = format!("sslmode=verify-full&sslrootcert={}&channel_binding=require", ours.file());
     let url = url(postgres.address().unwrap(), "db.example", &bound);
     let looked = doctor(&url.replace("postgres@", "shop:s3cr3t@"));

@@ -228,8 +228,9 @@ fn is_newer(version: i32) -> Result<(), Failure> {
 }
 
 async fn migrate(connection: &mut Connection<'_>) -> Result<(), Failure> {
-    let work = async |client: &_| schema::migrate(client).await;
-    let migrated = connection.trip_within(schema::PATIENCE, work).await;
+    let migrated = connection
+        .trip_within(schema::PATIENCE, async |client| schema::migrate(client).await)
+        .await;
     let failure = |trouble| match trouble {
         Trouble::Locked(failure) => {
             let message = "another instance migrates the schema, and has not ended: start again";

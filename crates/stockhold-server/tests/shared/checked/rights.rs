@@ -80,7 +80,7 @@ async fn a_role_works_once_it_has_what_the_doctor_says_it_lacks() {
     postgres.psql("CREATE ROLE \"Till-2\" LOGIN");
     for place in &PLACES {
         let [owner, role] = make_ready(&postgres, place);
-        drop(start(&owner, |_| ()));
+        drop(start(&owner, |command| command));
 
         let looked = doctor(&role);
         assert_eq!((looked.code, looked.complaints()), (Some(1), vec![("role", "bad")]));
@@ -126,7 +126,7 @@ fn a_search_path_that_leads_nowhere_is_told() {
 
 /// Touches every table and function that a server touches.
 async fn does_all_verbs(url: &str) {
-    let instance = start(url, |_| ());
+    let instance = start(url, |command| command);
     let mut keeper = Shopper::new(instance.address());
     keeper.put_stock("MUG", 5).await;
     keeper.receive("MUG", 1, "a delivery").await.expect_status(201);
