@@ -124,6 +124,19 @@ fn a_search_path_that_leads_nowhere_is_told() {
     assert!(refusal(&url).contains("CREATE SCHEMA"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_only_read_can_verify() {
+    let postgres = PostgresServer::start();
+    does_all_verbs(&postgres.url()).await;
+    postgres.psql("CREATE ROLE auditor LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO auditor");
+    let url = postgres.url().replace("postgres@", "auditor@");
+    let report = verify(&url, &[]);
+    let said = String::from_utf8_lossy(&report.stdout);
+    assert_eq!(report.status.code(), Some(0), "{report:?}");
+    assert!(said.starts_with("1 items, 2 holds, 2 movements"), "{said}");
+    assert!(doctor(&url).found("role").starts_with("auditor lacks 33 rights"), "it cannot serve");
+}
+
 /// Touches every table and function that a server touches.
 async fn does_all_verbs(url: &str) {
     let instance = start(url, |command| command);
