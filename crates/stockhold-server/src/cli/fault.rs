@@ -68,7 +68,7 @@ impl fmt::Display for Fault {
 impl From<Failure> for Fault {
     /// With all that lies behind it: that a handshake failed helps nobody who is not told why.
     fn from(failure: Failure) -> Self {
-        let causes = std::iter::successors(failure.source(), |cause| cause.source());
+        let causes = std::iter::successors(failure.source(), |cause| (*cause).source());
         let words = causes.map(ToString::to_string).fold(failure.to_string(), |said, cause| {
             // Some causes repeat in their words what lies behind them.
             if said.contains(&cause) { said } else { format!("{said}: {cause}") }

@@ -13,9 +13,9 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(x'73746f636b686f6c'::bigint)";
 
 /// So many more instances, all started at once.
 fn join_at_once(shop: &mut Shop, instances: usize) {
+    let empty: &Shop = shop;
     let more = thread::scope(|scope| {
-        let shop = &*shop;
-        let started = (0..instances).map(|_| scope.spawn(|| shop.instance(|_| ())));
+        let started = (0..instances).map(|_| scope.spawn(|| empty.instance(|_| ())));
         let started = started.collect::<Vec<_>>();
         started.into_iter().map(|instance| instance.join().unwrap()).collect::<Vec<_>>()
     });
@@ -53,8 +53,8 @@ async fn ten_instances_that_start_at_once_on_an_empty_database_are_all_ready() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_waits_for_another_one_that_migrates() {
     let mut shop = Shop::open(0);
+    let migration = format!("{LOCK}; SELECT pg_sleep(5.5)");
     thread::scope(|scope| {
-        let migration = format!("{LOCK}; SELECT pg_sleep(5.5)");
         let other = scope.spawn(|| shop.sql(&migration));
         let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted";
         until(SOON, "a migration", || (shop.count(held) == 1).then_some(()).ok_or("none"));

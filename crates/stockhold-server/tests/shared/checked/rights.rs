@@ -128,7 +128,8 @@ fn a_search_path_that_leads_nowhere_is_told() {
 async fn whoever_may_only_read_can_verify() {
     let postgres = PostgresServer::start();
     does_all_verbs(&postgres.url()).await;
-    postgres.psql("CREATE ROLE auditor LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO auditor");
+    postgres
+        .psql("CREATE ROLE auditor LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO auditor");
     let url = postgres.url().replace("postgres@", "auditor@");
     let report = verify(&url, &[]);
     let said = String::from_utf8_lossy(&report.stdout);

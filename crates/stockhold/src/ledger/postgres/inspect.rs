@@ -81,7 +81,8 @@ impl PostgresLedger {
     }
 }
 
-const SERVER: &str = "SELECT current_setting('server_version_num')::int4, quote_ident(current_user), \
+const SERVER: &str = "SELECT current_setting('server_version_num')::int4, \
+    quote_ident(current_user), \
     coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false), \
     current_setting('synchronous_commit'), current_setting('synchronous_standby_names'), \
     current_setting('fsync')::bool, current_setting('full_page_writes')::bool, \

@@ -79,8 +79,8 @@ pub(super) async fn version(client: &Client) -> Result<Option<i32>, Error> {
 /// that may not make tables can use those that another has made.
 pub(super) async fn migrate(client: &Client) -> Result<Migrated, Error> {
     match version(client).await? {
-        Some(THIS_VERSION) if is_complete(client).await? => return Ok(Migrated::ToThisVersion),
-        Some(version) if version > THIS_VERSION => return Ok(Migrated::IsNewer { version }),
+        Some(THIS_VERSION) if is_complete(client).await? => Ok(Migrated::ToThisVersion),
+        Some(version) if version > THIS_VERSION => Ok(Migrated::IsNewer { version }),
         Some(_) | None => migrate_alone(client).await,
     }
 }
