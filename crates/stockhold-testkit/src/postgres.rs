@@ -55,6 +55,7 @@ pub struct PostgresSetUp {
     parent: Option<PathBuf>,
     tcp: Tcp,
     tls: Option<(String, String)>,
+    access: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -87,6 +88,7 @@ impl PostgresSetUp {
             parent: None,
             tcp: Tcp::None,
             tls: None,
+            access: None,
         }
     }
 
@@ -115,6 +117,13 @@ impl PostgresSetUp {
     #[must_use]
     pub fn with_tls(mut self, certificate: &str, key: &str) -> Self {
         self.tls = Some((certificate.to_owned(), key.to_owned()));
+        self.with_tcp()
+    }
+
+    /// Who is let in by its port, as `pg_hba.conf` says it, and nobody else. By the socket everybody is.
+    #[must_use]
+    pub fn with_access(mut self, lines: &str) -> Self {
+        self.access = Some(format!("local all,replication all trust\n{lines}\n"));
         self.with_tcp()
     }
 
@@ -313,6 +322,9 @@ impl PostgresServer {
             settings.insert("port".to_owned(), port.number().to_string());
         }
         self.write_tls();
+        if let Some(lines) = &self.set_up.access {
+            self.write_file("pg_hba.conf", lines);
+        }
         self.launch();
         self
     }

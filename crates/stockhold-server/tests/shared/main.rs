@@ -4,11 +4,14 @@
 #![expect(dead_code, reason = "until all stories are told")]
 
 mod account;
+mod checked;
 mod faults;
 mod program;
 mod scenarios;
 mod shop;
 mod shopper;
 mod smoke;
+mod starting;
 #[path = "../it/swallower.rs"]
 mod swallower;
+mod wire;

@@ -228,8 +228,17 @@ fn is_newer(version: i32) -> Result<(), Failure> {
 }
 
 async fn migrate(connection: &mut Connection<'_>) -> Result<(), Failure> {
-    let migrated = connection.trip(async |client| schema::migrate(client).await).await;
-    match migrated.map_err(Trouble::into_failure)? {
+    let migrated = connection
+        .trip_within(schema::PATIENCE, async |client| schema::migrate(client).await)
+        .await;
+    let failure = |trouble| match trouble {
+        Trouble::Locked(failure) => {
+            let message = "another instance migrates the schema, and has not ended: start again";
+            Failure::new(FailureKind::Unavailable, message).caused_by(failure)
+        }
+        other => other.into_failure(),
+    };
+    match migrated.map_err(failure)? {
         Migrated::ToThisVersion => Ok(()),
         Migrated::IsNewer { version } => is_newer(version),
     }

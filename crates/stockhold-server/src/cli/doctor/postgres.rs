@@ -16,7 +16,8 @@ pub(super) fn checks(url: &PostgresUrl, connections: usize) -> Vec<Check> {
         Ok(facts) => facts.findings(connections).into_iter().map(check).collect(),
         Err(fault) => {
             let next = "is the URL right, is Postgres started, does it let this machine in \
-                        (listen_addresses, pg_hba.conf), is the password right?";
+                        (listen_addresses, pg_hba.conf), is the password right, and do sslmode and \
+                        sslrootcert suit its certificate?";
             vec![Check::bad("postgres", fault.to_string(), next)]
         }
     }

@@ -10,7 +10,7 @@ use super::{
     failure::Trouble,
     link::{Connection, Link},
     rows::{self, Damaged},
-    schema::{TABLES, THIS_VERSION},
+    schema::{FUNCTIONS, TABLES, THIS_VERSION},
     url::PostgresUrl,
 };
 use crate::{
@@ -26,7 +26,7 @@ mod finding;
 pub struct ServerFacts {
     /// Such as 170006 for 17.6.
     pub version: i32,
-    /// The role that was let in.
+    /// The role that was let in, as SQL writes it.
     pub role: String,
     /// Whether the connection speaks TLS.
     pub tls: bool,
@@ -59,9 +59,12 @@ pub struct ServerFacts {
     pub trip: Duration,
     /// The version of our schema; none if it is not there, or may not be read.
     pub schema: Option<i32>,
-    /// Whether the role may make tables.
+    /// The schema of Postgres that our tables are in, or would be made in, as SQL writes it; none
+    /// if `search_path` names none that exists.
+    pub namespace: Option<String>,
+    /// Whether the role may make tables there.
     pub can_create: bool,
-    /// Rights on our tables that the role lacks, such as `INSERT on hold`.
+    /// Rights on what is there of ours that the role lacks, such as `INSERT on hold`.
     pub missing_rights: Vec<String>,
 }
 
@@ -78,30 +81,53 @@ impl PostgresLedger {
     }
 }
 
-const SERVER: &str = "SELECT current_setting('server_version_num')::int4, current_user::text, \
+const SERVER: &str = "SELECT current_setting('server_version_num')::int4, \
+    quote_ident(current_user), \
     coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false), \
     current_setting('synchronous_commit'), current_setting('synchronous_standby_names'), \
     current_setting('fsync')::bool, current_setting('full_page_writes')::bool, \
     current_setting('autovacuum')::bool AND current_setting('track_counts')::bool, \
     pg_is_in_recovery(), current_setting('transaction_read_only')::bool, \
-    current_setting('max_connections')::int8 \
-        - current_setting('superuser_reserved_connections')::int8, \
+    least(current_setting('max_connections')::int8 \
+            - current_setting('superuser_reserved_connections')::int8 \
+            - coalesce(current_setting('reserved_connections', true)::int8, 0), \
+        (SELECT rolconnlimit FROM pg_roles \
+            WHERE rolname = current_user AND rolconnlimit >= 0 AND NOT rolsuper), \
+        (SELECT datconnlimit FROM pg_database, pg_roles \
+            WHERE datname = current_database() AND rolname = current_user \
+            AND datconnlimit >= 0 AND NOT rolsuper)), \
     (SELECT count(*) FROM pg_stat_activity \
         WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()), \
     (extract(epoch FROM clock_timestamp()) * 1000)::int8, \
-    coalesce(has_schema_privilege(current_schema(), 'CREATE'), false), \
-    to_regclass('stockhold_schema') IS NOT NULL \
-        AND has_table_privilege('stockhold_schema', 'SELECT')";
+    coalesce(has_table_privilege(to_regclass('stockhold_schema'), 'SELECT'), false)";
 
 /// A base backup is connected as a standby would be.
 const STANDBYS: &str = "SELECT coalesce(application_name, '?'), coalesce(sync_state, '?') \
     FROM pg_stat_replication WHERE state IS DISTINCT FROM 'backup' ORDER BY 1";
 
-const RIGHTS: &str = "SELECT needed.what || ' on ' || needed.name \
-    FROM (SELECT name, what FROM unnest($1) AS t (name), \
-        unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS w (what)) AS needed \
-    WHERE to_regclass(needed.name) IS NOT NULL \
-        AND NOT has_table_privilege(to_regclass(needed.name), needed.what) ORDER BY 1";
+/// Where our tables are; if they are nowhere, where they would be made. Postgres itself passes over
+/// schemas that the role may not use, as if they were not there.
+const NAMESPACE: &str = "SELECT pg_namespace.oid, quote_ident(nspname) AS name, \
+        has_schema_privilege(pg_namespace.oid, 'USAGE') AS usable, \
+        has_schema_privilege(pg_namespace.oid, 'USAGE') \
+            AND has_schema_privilege(pg_namespace.oid, 'CREATE') AS free, is_ours \
+    FROM unnest(string_to_array(current_setting('search_path'), ',')) \
+        WITH ORDINALITY AS path (word, n) \
+    JOIN pg_namespace ON nspname = btrim(replace(word, '\"$user\"', current_user), '\" ') \
+    CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM pg_class \
+        WHERE relnamespace = pg_namespace.oid AND relname = 'stockhold_schema') AS is_ours) AS ours \
+    ORDER BY is_ours DESC, usable DESC, n LIMIT 1";
+
+const RIGHTS: &str = "SELECT 'USAGE on schema ' || name FROM namespace WHERE is_ours AND NOT usable \
+    UNION ALL SELECT what || ' on ' || relname FROM namespace \
+        JOIN pg_class ON relnamespace = namespace.oid \
+        JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS w (what) \
+            ON relname = ANY ($1) OR (relname = 'stockhold_schema' AND what = 'SELECT') \
+        WHERE NOT has_table_privilege(pg_class.oid, what) \
+    UNION ALL SELECT 'EXECUTE on ' || proname FROM namespace \
+        JOIN pg_proc ON pronamespace = namespace.oid AND proname = ANY ($2) \
+        WHERE NOT has_function_privilege(pg_proc.oid, 'EXECUTE') \
+    ORDER BY 1";
 
 /// There may be no schema yet, so that a batch cannot be begun.
 const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = '2s'";
@@ -119,22 +145,26 @@ pub(super) async fn look(connection: &mut Connection<'_>) -> Result<ServerFacts,
     });
     let server = server.await?;
     let trip = SystemClock.boot().saturating_sub(before.1);
-    let has_schema: bool = rows::column(&server, 14)?;
+    let has_schema: bool = rows::column(&server, 13)?;
     let others = connection.trip(async |client| {
-        let (standbys, rights, schema, ()) = tokio::try_join!(biased;
+        let (standbys, namespace, rights, schema, ()) = tokio::try_join!(biased;
             client.query_typed(STANDBYS, &[]),
+            client.query_typed_opt(NAMESPACE, &[]),
             rights(client),
             schema(client, has_schema),
             client.batch_execute("ROLLBACK"),
         )?;
-        Ok((standbys, rights, schema))
+        Ok((standbys, namespace, rights, schema))
     });
-    let (standbys, rights, schema) = others.await?;
+    let (standbys, namespace, rights, schema) = others.await?;
     let mut facts = ServerFacts::of(&server)?;
     facts.trip = trip;
     facts.ahead_ms = ahead(facts.clock, before.0, trip);
     for row in &standbys {
         facts.standbys.push((rows::column(row, 0)?, rows::column(row, 1)?));
+    }
+    if let Some(row) = namespace {
+        (facts.namespace, facts.can_create) = (rows::column(&row, 1)?, rows::column(&row, 3)?);
     }
     for row in &rights {
         facts.missing_rights.push(rows::column(row, 0)?);
@@ -144,7 +174,10 @@ pub(super) async fn look(connection: &mut Connection<'_>) -> Result<ServerFacts,
 }
 
 async fn rights(client: &Client) -> Result<Vec<Row>, Error> {
-    client.query_typed(RIGHTS, &[(&TABLES.as_slice(), Type::TEXT_ARRAY)]).await
+    let asked = format!("WITH namespace AS ({NAMESPACE}) {RIGHTS}");
+    let (tables, functions) = (TABLES.as_slice(), FUNCTIONS.as_slice());
+    let names = [(&tables as _, Type::TEXT_ARRAY), (&functions as _, Type::TEXT_ARRAY)];
+    client.query_typed(&asked, &names).await
 }
 
 async fn schema(client: &Client, is_there: bool) -> Result<Option<Row>, Error> {
@@ -180,7 +213,8 @@ impl ServerFacts {
             ahead_ms: 0,
             trip: Duration::ZERO,
             schema: None,
-            can_create: rows::column(row, 13)?,
+            namespace: None,
+            can_create: false,
             missing_rights: Vec::new(),
         })
     }

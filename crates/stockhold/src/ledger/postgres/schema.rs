@@ -1,5 +1,7 @@
 //! Migrations. All instances may start at once: one of them migrates, the others wait for it.
 
+use std::time::Duration;
+
 use tokio_postgres::{Client, Error};
 
 /// The steps from an empty database to this version's schema, in order. A step that was released is
@@ -25,8 +27,25 @@ pub(super) const TABLES: [&str; 11] = [
     "transition",
 ];
 
+/// The functions that it calls.
+pub(super) const FUNCTIONS: [&str; 10] = [
+    "begin_batch",
+    "edit_holds",
+    "lock_stock",
+    "remove_active",
+    "write_active",
+    "write_holds",
+    "write_keys",
+    "write_movements",
+    "write_stock",
+    "write_transitions",
+];
+
 /// A number of our own, so that nobody else's advisory lock is in the way: `stockhol` in ASCII.
 const LOCK: i64 = 0x7374_6f63_6b68_6f6c;
+
+/// How long a migration may take, the wait for that of another instance included.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How far ledger time is ahead of the server's clock, for tests of several processes.
 #[cfg(feature = "conformance")]
@@ -56,8 +75,29 @@ pub(super) async fn version(client: &Client) -> Result<Option<i32>, Error> {
     row.map(|row| row.try_get(0)).transpose()
 }
 
-/// Brings the schema to this version, in one transaction.
+/// Brings the schema to this version, in one transaction. What is there already is left alone: a role
+/// that may not make tables can use those that another has made.
 pub(super) async fn migrate(client: &Client) -> Result<Migrated, Error> {
+    match version(client).await? {
+        Some(THIS_VERSION) if is_complete(client).await? => Ok(Migrated::ToThisVersion),
+        Some(version) if version > THIS_VERSION => Ok(Migrated::IsNewer { version }),
+        Some(_) | None => migrate_alone(client).await,
+    }
+}
+
+#[cfg(feature = "conformance")]
+async fn is_complete(client: &Client) -> Result<bool, Error> {
+    let asked = "SELECT to_regclass('test_clock') IS NOT NULL";
+    client.query_typed_one(asked, &[]).await?.try_get(0)
+}
+
+#[cfg(not(feature = "conformance"))]
+#[expect(clippy::unused_async, reason = "asks for a table of tests where there is one")]
+async fn is_complete(_: &Client) -> Result<bool, Error> {
+    Ok(true)
+}
+
+async fn migrate_alone(client: &Client) -> Result<Migrated, Error> {
     let begin = format!(
         "BEGIN; SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = 0; \
          SELECT pg_advisory_xact_lock({LOCK}); \
@@ -80,4 +120,24 @@ pub(super) async fn migrate(client: &Client) -> Result<Migrated, Error> {
     let done = format!("UPDATE stockhold_schema SET version = {THIS_VERSION}; COMMIT");
     client.batch_execute(&done).await?;
     Ok(Migrated::ToThisVersion)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names behind these words, in order.
+    fn made(what: &str) -> Vec<&str> {
+        let lines = STEPS.into_iter().flat_map(str::lines);
+        let names = lines.filter_map(|line| line.strip_prefix(what)?.split([' ', '(']).next());
+        let mut names = names.collect::<Vec<_>>();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn rights_are_looked_at_for_all_that_is_made() {
+        assert_eq!(made("CREATE TABLE "), TABLES);
+        assert_eq!(made("CREATE FUNCTION "), FUNCTIONS);
+    }
 }

@@ -86,19 +86,41 @@ impl ServerFacts {
             let (lacks, rights) = (self.missing_rights.len(), self.missing_rights.join(", "));
             let found = format!("{role} lacks {lacks} rights: {rights}");
             let next = format!(
-                "as the owner of the tables: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN \
-                 SCHEMA public TO {role}; or start as the role that made them"
+                "as the owner of the tables: {}or start as the role that made them",
+                self.grants()
             );
             return Finding::bad(NAME, found, next);
         }
         if self.wants_migration() && !self.can_create {
             let found = format!("{role} may not make tables, and they are to be made");
+            let Some(place) = &self.namespace else {
+                let next = "search_path names no schema that exists: make it (CREATE SCHEMA), or set \
+                            another search_path for this role and database (ALTER ROLE ... SET)";
+                return Finding::bad(NAME, found, next);
+            };
             let next = format!(
-                "GRANT CREATE ON SCHEMA public TO {role}, or start once as a role that may"
+                "GRANT USAGE, CREATE ON SCHEMA {place} TO {role}; or start once as a role that may"
             );
             return Finding::bad(NAME, found, next);
         }
         Finding::ok(NAME, format!("{role} may do all that is needed"))
+    }
+
+    /// What gives the role the rights that it lacks, and no others: not everybody who owns the tables
+    /// owns their schema.
+    fn grants(&self) -> String {
+        let (role, place) = (&self.role, self.namespace.as_deref().unwrap_or("public"));
+        let lacks = |what: &str| self.missing_rights.iter().any(|right| right.starts_with(what));
+        let statements = [
+            (lacks("USAGE"), "USAGE ON SCHEMA"),
+            (
+                ["SELECT", "INSERT", "UPDATE", "DELETE"].into_iter().any(lacks),
+                "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA",
+            ),
+            (lacks("EXECUTE"), "EXECUTE ON ALL FUNCTIONS IN SCHEMA"),
+        ];
+        let wanted = statements.into_iter().filter(|(is_missing, _)| *is_missing);
+        wanted.map(|(_, what)| format!("GRANT {what} {place} TO {role}; ")).collect()
     }
 
     fn of_writing(&self) -> Finding {
@@ -198,7 +220,8 @@ impl ServerFacts {
         let wanted = i64::try_from(wanted).unwrap_or(i64::MAX);
         let (most, others) = (self.max_connections, self.other_connections);
         let found = format!("{most} at most, {others} in use; each instance takes up to {wanted}");
-        let next = "raise max_connections, or lower ledger.connections";
+        let next = "raise max_connections, or the CONNECTION LIMIT that the role or the database \
+                    has, or lower ledger.connections";
         if wanted > most {
             return Finding::bad(NAME, found, next);
         }
@@ -259,6 +282,7 @@ mod tests {
             ahead_ms: -900,
             trip: Duration::from_millis(2),
             schema: Some(1),
+            namespace: Some("public".to_owned()),
             can_create: false,
             missing_rights: Vec::new(),
         }
@@ -289,6 +313,8 @@ mod tests {
         assert_eq!(told(|f| f.version = 130_010), [("postgres", Unsafe)]);
         assert_eq!(told(|f| f.missing_rights = vec!["INSERT on hold".into()]), [("role", Unsafe)]);
         assert_eq!(told(|f| f.schema = None), [("role", Unsafe)]);
+        let nowhere = |f: &mut ServerFacts| (f.schema, f.namespace) = (None, None);
+        assert_eq!(told(nowhere), [("role", Unsafe)]);
         assert_eq!(told(|f| f.in_recovery = true), [("writing", Unsafe)]);
         assert_eq!(told(|f| f.read_only = true), [("writing", Unsafe)]);
         assert_eq!(told(|f| f.synchronous_commit = off()), [("commit", Unsafe)]);
@@ -301,6 +327,22 @@ mod tests {
         assert_eq!(told(|f| f.ahead_ms = -1_003), [("postgres clock", Risk)]);
         let past = Timestamp::from_millis(0);
         assert_eq!(told(|f| f.clock = past), [("postgres clock", Unsafe)]);
+    }
+
+    #[test]
+    fn a_role_is_granted_what_it_lacks_where_the_tables_are() {
+        let next = |rights: &[&str]| {
+            let missing_rights = rights.iter().map(|right| (*right).to_owned()).collect();
+            let namespace = Some("\"Shop\"".to_owned());
+            ServerFacts { missing_rights, namespace, ..well() }.of_role().next
+        };
+        let tables = "as the owner of the tables: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL \
+                      TABLES IN SCHEMA \"Shop\" TO shop; or start as the role that made them";
+        assert_eq!(next(&["INSERT on hold"]), tables);
+        let others = "as the owner of the tables: GRANT USAGE ON SCHEMA \"Shop\" TO shop; GRANT \
+                      EXECUTE ON ALL FUNCTIONS IN SCHEMA \"Shop\" TO shop; or start as the role \
+                      that made them";
+        assert_eq!(next(&["EXECUTE on begin_batch", "USAGE on schema \"Shop\""]), others);
     }
 
     #[test]
