@@ -39,7 +39,7 @@ async fn ten_instances_that_start_at_once_on_an_empty_database_are_all_ready() {
     }
     shop.stock("MUG", 10).await;
     for n in 0..10 {
-        let hold = shop.keeper(n).place(&format!("buyer {n}"), &[("MUG", 1)], SOON).await.id();
+        let hold = shop.keeper(n).place(&format!("buyer-{n}"), &[("MUG", 1)], SOON).await.id();
         shop.keeper(n + 1).confirm(&hold).await.expect_status(200);
     }
     assert_eq!(shop.units(3, "MUG").await, [10, 0, 10, 0]);
@@ -79,7 +79,7 @@ async fn what_one_instance_does_to_stock_every_other_sees_on_its_next_read() {
         (1, json!({"count": 6, "reason": "counted"}), 6),
         (2, json!({"receive": 4}), 10),
     ] {
-        let key = format!("change {n}");
+        let key = format!("change-{n}");
         keepers[n].post(adjustments, &change, Some(&key)).await.expect_status(201);
         for keeper in &mut keepers {
             let item = keeper.get("/v1/stock/MUG").await.expect_status(200);

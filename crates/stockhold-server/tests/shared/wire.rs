@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use stockhold_testkit::PostgresServer;
 use tempfile::TempDir;
 
@@ -18,8 +18,9 @@ struct Authority {
 }
 
 impl Authority {
-    fn new() -> Self {
+    fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -51,7 +52,7 @@ fn url(address: SocketAddr, host: &str, parameters: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_serves_over_tls_with_a_server_that_proves_who_it_is() {
-    let ours = Authority::new();
+    let ours = Authority::new("ours");
     let postgres = ours.server("localhost", INSISTS);
     let address = postgres.address().unwrap();
     let (port, root) = (address.port(), ours.file());
@@ -72,7 +73,7 @@ async fn an_instance_serves_over_tls_with_a_server_that_proves_who_it_is() {
 
 #[test]
 fn a_server_that_does_not_prove_who_it_is_is_refused_with_the_reason() {
-    let (ours, others) = (Authority::new(), Authority::new());
+    let (ours, others) = (Authority::new("ours"), Authority::new("others"));
     let postgres = ours.server("db.example", INSISTS);
     let address = postgres.address().unwrap();
     let [root, other] = [ours.file(), others.file()];
@@ -98,7 +99,7 @@ fn a_server_that_does_not_prove_who_it_is_is_refused_with_the_reason() {
 
 #[test]
 fn a_name_does_not_matter_where_nobody_asks_for_it() {
-    let ours = Authority::new();
+    let ours = Authority::new("ours");
     let postgres = ours.server("db.example", INSISTS);
     let (address, root) = (postgres.address().unwrap(), ours.file());
     for parameters in [
@@ -114,7 +115,7 @@ fn a_name_does_not_matter_where_nobody_asks_for_it() {
 
 #[test]
 fn a_server_that_insists_on_tls_is_not_reached_without() {
-    let postgres = Authority::new().server("db.example", INSISTS);
+    let postgres = Authority::new("ours").server("db.example", INSISTS);
     let url = url(postgres.address().unwrap(), "db.example", "sslmode=disable");
     let refused = refusal(&url);
     assert!(refused.contains("no encryption"), "{refused}");
@@ -138,7 +139,7 @@ fn a_server_without_tls_is_not_spoken_to_where_tls_is_wanted() {
 /// the proof for a connection of its own.
 #[test]
 fn a_password_over_tls_is_bound_to_its_connection() {
-    let ours = Authority::new();
+    let ours = Authority::new("ours");
     let postgres = ours.server("db.example", "hostssl all all 127.0.0.1/32 scram-sha-256");
     postgres
         .psql("CREATE ROLE shop LOGIN PASSWORD 's3cr3t'; GRANT CREATE ON SCHEMA public TO shop");

@@ -143,7 +143,7 @@ async fn does_all_verbs(url: &str) {
     let instance = start(url, |command| command);
     let mut keeper = Shopper::new(instance.address());
     keeper.put_stock("MUG", 5).await;
-    keeper.receive("MUG", 1, "a delivery").await.expect_status(201);
+    keeper.receive("MUG", 1, "delivery").await.expect_status(201);
     let kept = keeper.place("kept", &[("MUG", 1)], TTL).await.id();
     keeper.extend(&kept, TTL * 2).await.expect_status(200);
     keeper.confirm(&kept).await.expect_status(200);
