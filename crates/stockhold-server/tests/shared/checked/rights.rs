@@ -57,7 +57,7 @@ const PLACES: [Place; 4] = [
             ALTER DEFAULT PRIVILEGES FOR ROLE keeper \
             GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO \"Till-2\"",
         search_path: "public",
-        lacks: "\"Till-2\" lacks 10 rights: EXECUTE on begin_batch, ",
+        lacks: "\"Till-2\" lacks 11 rights: EXECUTE on begin_batch, ",
         advice: "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO \"Till-2\"",
     },
 ];

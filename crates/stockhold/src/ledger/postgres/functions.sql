@@ -125,3 +125,9 @@ BEGIN
     GET DIAGNOSTICS written = ROW_COUNT;
     RETURN written;
 END $$;
+
+CREATE FUNCTION note_batch(uuid, bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO batch (id, at) VALUES ($1, $2);
+    RETURN 1;
+END $$;

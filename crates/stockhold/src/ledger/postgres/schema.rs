@@ -28,10 +28,11 @@ pub(super) const TABLES: [&str; 11] = [
 ];
 
 /// The functions that it calls.
-pub(super) const FUNCTIONS: [&str; 10] = [
+pub(super) const FUNCTIONS: [&str; 11] = [
     "begin_batch",
     "edit_holds",
     "lock_stock",
+    "note_batch",
     "remove_active",
     "write_active",
     "write_holds",

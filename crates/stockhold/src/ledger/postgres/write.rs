@@ -1,4 +1,4 @@
-//! Writes what a batch changed: one statement for each table.
+//! Writes what a batch changed: one function for each table, all called by one statement.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use stockhold_core::{
     Done, Hold, HoldId, HoldState, ItemKey, Moved, Reason, Reference, Step, StockItem, Timestamp,
 };
 use tokio_postgres::{
-    Client, Error,
+    Client, Error, Row,
     types::{ToSql, Type},
 };
 use uuid::Uuid;
@@ -75,52 +75,21 @@ pub(super) async fn changes(
     let movements = Movements::of(hand);
     let keys = Keys::of(hand);
     let (id, now) = (Uuid::from_bytes(batch.0), hand.now.as_millis());
+    let mut calls = Calls::default();
+    calls.add("write_stock", items.numbers.len(), items.changed());
+    calls.add("write_holds", holds.ids.len(), holds.params());
+    calls.add("edit_holds", edited.ids.len(), edited.params());
+    calls.add("write_transitions", steps.holds.len(), steps.params());
+    calls.add("remove_active", dead.holds.len(), dead.params());
+    calls.add("write_active", alive.holds.len(), alive.placed_by(&instance));
+    calls.add("write_movements", movements.ids.len(), movements.params());
+    calls.add("write_keys", keys.ids.len(), keys.params(&now));
+    calls.add("note_batch", 1, vec![(&id, Type::UUID), (&now, Type::INT8)]);
     let work = async |client: &Client| {
-        let written = tokio::try_join!(biased;
-            items.update(client),
-            holds.insert(client),
-            edited.update(client),
-            steps.insert(client),
-            dead.delete(client),
-            alive.insert(client, instance),
-            movements.insert(client),
-            keys.insert(client, now),
-            note_batch(client, id, now),
-            give_sign(client, sign),
-        )?;
+        let (written, ()) = tokio::try_join!(biased; calls.make(client), give_sign(client, sign))?;
         Ok(written)
     };
-    let written = connection.trip(work).await?;
-    let (stock, holds_, edited_, steps_, dead_, alive_, movements_, keys_, batch_, ()) = written;
-    if usize::try_from(edited_).ok() != Some(edited.ids.len()) {
-        return Err(Trouble::Raced(failure::removed()));
-    }
-    if hand.trusts && usize::try_from(dead_).ok() != Some(dead.holds.len()) {
-        return Err(Trouble::Raced(failure::outdated()));
-    }
-    let expected = [
-        ("stock", stock, items.numbers.len()),
-        ("hold", holds_, holds.ids.len()),
-        ("transition", steps_, steps.holds.len()),
-        ("active", dead_, dead.holds.len()),
-        ("active", alive_, alive.holds.len()),
-        ("movement", movements_, movements.ids.len()),
-        ("idempotency", keys_, keys.ids.len()),
-        ("batch", batch_, 1),
-    ];
-    for (table, written, wanted) in expected {
-        if usize::try_from(written).ok() != Some(wanted) {
-            let what = format!("{written} rows of {table} were written instead of {wanted}");
-            return Err(Damaged(what).into());
-        }
-    }
-    Ok(())
-}
-
-async fn note_batch(client: &Client, id: Uuid, now: i64) -> Result<i64, Error> {
-    let insert = "INSERT INTO batch (id, at) VALUES ($1, $2)";
-    let params = [(&id as _, Type::UUID), (&now as _, Type::INT8)];
-    client.execute_typed(insert, &params).await.map(u64::cast_signed)
+    calls.check(&connection.trip(work).await?, hand.trusts)
 }
 
 async fn give_sign(client: &Client, sign: Option<&Sign>) -> Result<(), Error> {
@@ -130,20 +99,49 @@ async fn give_sign(client: &Client, sign: Option<&Sign>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Calls one of the functions that write rows; answers how many it wrote.
-async fn call(
-    client: &Client,
-    function: &str,
-    rows: usize,
-    params: &Params<'_>,
-) -> Result<i64, Error> {
-    if rows == 0 {
-        return Ok(0);
+/// The functions that write rows, called by one statement: each answers how many it wrote. One more
+/// statement would cost a batch of one hold more than what it writes.
+#[derive(Default)]
+struct Calls<'a> {
+    /// Each with how many rows it is to write.
+    functions: Vec<(&'static str, usize)>,
+    places: Vec<String>,
+    params: Params<'a>,
+}
+
+impl<'a> Calls<'a> {
+    fn add(&mut self, function: &'static str, rows: usize, params: Params<'a>) {
+        if rows == 0 {
+            return;
+        }
+        let first = self.params.len() + 1;
+        self.params.extend(params);
+        let places: Vec<_> = (first..=self.params.len()).map(|n| format!("${n}")).collect();
+        self.places.push(format!("{function}({})", places.join(", ")));
+        self.functions.push((function, rows));
     }
-    let places: Vec<_> = (1..=params.len()).map(|n| format!("${n}")).collect();
-    let call = format!("SELECT {function}({})", places.join(", "));
-    // Ten of them are under way at once, and would make a large future.
-    Box::pin(client.query_typed_one(&call, params)).await?.try_get(0)
+
+    async fn make(&self, client: &Client) -> Result<Row, Error> {
+        let calls = format!("SELECT {}", self.places.join(", "));
+        client.query_typed_one(&calls, &self.params).await
+    }
+
+    /// Whether each has written what it was to write. A hold that was removed, or is not what it was
+    /// when it was noted, is not there to be written.
+    fn check(&self, written: &Row, trusts: bool) -> Result<(), Trouble> {
+        for (n, (function, wanted)) in self.functions.iter().enumerate() {
+            let written: i64 = rows::column(written, n)?;
+            if usize::try_from(written).ok() == Some(*wanted) {
+                continue;
+            }
+            return Err(match *function {
+                "edit_holds" => Trouble::Raced(failure::removed()),
+                "remove_active" if trusts => Trouble::Raced(failure::outdated()),
+                _ => Damaged(format!("{function} wrote {written} rows instead of {wanted}")).into(),
+            });
+        }
+        Ok(())
+    }
 }
 
 /// A number that no item has makes the row one that `verify` finds.
@@ -200,10 +198,9 @@ impl<'a> Items<'a> {
         self.values.iter().map(|column| (column as &(dyn ToSql + Sync), Type::INT8_ARRAY))
     }
 
-    async fn update(&self, client: &Client) -> Result<i64, Error> {
+    fn changed(&self) -> Params<'_> {
         let number: (&(dyn ToSql + Sync), Type) = (&self.numbers, Type::INT8_ARRAY);
-        let params = [number].into_iter().chain(self.values()).collect();
-        call(client, "write_stock", self.numbers.len(), &params).await
+        [number].into_iter().chain(self.values()).collect()
     }
 }
 
@@ -259,8 +256,8 @@ impl<'a> Holds<'a> {
         all
     }
 
-    async fn insert(&self, client: &Client) -> Result<i64, Error> {
-        let params: Params<'_> = vec![
+    fn params(&self) -> Params<'_> {
+        vec![
             (&self.ids, Type::UUID_ARRAY),
             (&self.owners, Type::TEXT_ARRAY),
             (&self.references, Type::TEXT_ARRAY),
@@ -272,8 +269,7 @@ impl<'a> Holds<'a> {
             (&self.lines.second, Type::INT8_ARRAY),
             (&self.lines.from, Type::INT4_ARRAY),
             (&self.lines.to, Type::INT4_ARRAY),
-        ];
-        call(client, "write_holds", self.ids.len(), &params).await
+        ]
     }
 }
 
@@ -302,13 +298,12 @@ impl Edited {
         all
     }
 
-    async fn update(&self, client: &Client) -> Result<i64, Error> {
-        let params: Params<'_> = vec![
+    fn params(&self) -> Params<'_> {
+        vec![
             (&self.ids, Type::UUID_ARRAY),
             (&self.deadlines, Type::INT8_ARRAY),
             (&self.replaced_by, Type::UUID_ARRAY),
-        ];
-        call(client, "edit_holds", self.ids.len(), &params).await
+        ]
     }
 }
 
@@ -343,8 +338,8 @@ impl<'a> Steps<'a> {
         all
     }
 
-    async fn insert(&self, client: &Client) -> Result<i64, Error> {
-        let params: Params<'_> = vec![
+    fn params(&self) -> Params<'_> {
+        vec![
             (&self.holds, Type::UUID_ARRAY),
             (&self.numbers, Type::INT4_ARRAY),
             (&self.steps, Type::TEXT_ARRAY),
@@ -355,8 +350,7 @@ impl<'a> Steps<'a> {
             (&self.lines.second, Type::INT8_ARRAY),
             (&self.lines.from, Type::INT4_ARRAY),
             (&self.lines.to, Type::INT4_ARRAY),
-        ];
-        call(client, "write_transitions", self.holds.len(), &params).await
+        ]
     }
 }
 
@@ -406,14 +400,10 @@ impl Actives {
         }
     }
 
-    async fn delete(&self, client: &Client) -> Result<i64, Error> {
-        call(client, "remove_active", self.holds.len(), &self.params()).await
-    }
-
-    async fn insert(&self, client: &Client, instance: i32) -> Result<i64, Error> {
+    fn placed_by<'b>(&'b self, instance: &'b i32) -> Params<'b> {
         let mut params = self.params();
-        params.extend([(&self.lines as _, Type::INT4_ARRAY), (&instance as _, Type::INT4)]);
-        call(client, "write_active", self.holds.len(), &params).await
+        params.extend([(&self.lines as _, Type::INT4_ARRAY), (instance as _, Type::INT4)]);
+        params
     }
 
     fn params(&self) -> Params<'_> {
@@ -457,9 +447,8 @@ impl<'a> Movements<'a> {
         all
     }
 
-    /// Counts on, in the row that was locked for it, what is inserted.
-    async fn insert(&self, client: &Client) -> Result<i64, Error> {
-        let params: Params<'_> = vec![
+    fn params(&self) -> Params<'_> {
+        vec![
             (&self.ids, Type::INT8_ARRAY),
             (&self.items, Type::INT8_ARRAY),
             (&self.kinds, Type::TEXT_ARRAY),
@@ -468,8 +457,7 @@ impl<'a> Movements<'a> {
             (&self.reasons, Type::TEXT_ARRAY),
             (&self.references, Type::TEXT_ARRAY),
             (&self.at, Type::INT8_ARRAY),
-        ];
-        call(client, "write_movements", self.ids.len(), &params).await
+        ]
     }
 }
 
@@ -500,14 +488,13 @@ impl Keys {
         all
     }
 
-    async fn insert(&self, client: &Client, now: i64) -> Result<i64, Error> {
-        let params: Params<'_> = vec![
+    fn params<'b>(&'b self, now: &'b i64) -> Params<'b> {
+        vec![
             (&self.ids, Type::UUID_ARRAY),
             (&self.digests, Type::UUID_ARRAY),
             (&self.holds, Type::UUID_ARRAY),
             (&self.movements, Type::INT8_ARRAY),
-            (&now, Type::INT8),
-        ];
-        call(client, "write_keys", self.ids.len(), &params).await
+            (now, Type::INT8),
+        ]
     }
 }
