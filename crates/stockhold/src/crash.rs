@@ -34,6 +34,13 @@ impl Point {
     /// Nothing happens here.
     #[inline]
     pub const fn pass(self) {}
+
+    /// No.
+    #[inline]
+    #[must_use]
+    pub const fn is_awaited(self) -> bool {
+        false
+    }
 }
 
 #[cfg(feature = "conformance")]
@@ -89,6 +96,12 @@ mod armed {
                 Self::InImport => "in-import",
                 Self::BeforeReply => "before-reply",
             }
+        }
+
+        /// Whether the process is going to end here.
+        #[must_use]
+        pub fn is_awaited(self) -> bool {
+            PLAN.as_ref().is_some_and(|plan| plan.point == self)
         }
 
         /// The process is here now; perhaps it gets no further.

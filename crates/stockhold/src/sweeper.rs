@@ -157,6 +157,8 @@ const BROKEN_AGAIN: Duration = Duration::from_secs(60);
 /// Between two sweeps: what dies in the meantime shares a commit. Nobody waits for it, because a
 /// place that runs short reclaims on demand.
 const GATHER: Duration = Duration::from_millis(20);
+/// The same over a ledger that is shared: there a sweep is two transactions on another machine.
+const GATHER_SHARED: Duration = Duration::from_millis(100);
 /// While the ledger is away, or a sweep failed.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -173,13 +175,14 @@ enum Next {
 impl Sweeper {
     /// Works until told to stop.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let gather = if self.ledger.is_shared() { GATHER_SHARED } else { GATHER };
         loop {
             let next = self.sweep().await;
             let (alarm, clock) = (Arc::clone(&self.alarm), Arc::clone(&self.clock));
             let pause = async {
                 match next {
                     Next::Asleep(pause) => alarm.sleep(pause).await,
-                    Next::Gathering => clock.sleep(GATHER).await,
+                    Next::Gathering => clock.sleep(gather).await,
                     Next::AtOnce => {}
                 }
             };

@@ -46,6 +46,7 @@ mod life;
 mod lines;
 mod link;
 mod load;
+mod opening;
 mod retire;
 mod rows;
 mod schema;
@@ -61,16 +62,9 @@ mod watch;
 mod witness;
 mod write;
 
-/// Begins a batch. An instance that is paused in the middle of one must not hold a hot row for long.
-const BEGIN: &str = "BEGIN; SELECT begin_batch()";
-
-/// How long it may take to lock all rows of a batch. A time-out of the single lock is not enough: who
-/// comes second waits for the first, and then for the row, and it would count for each of the two.
-const LOCKING: &str = "; SET LOCAL statement_timeout = '400ms'";
-
-/// For a batch beside the lane, whose row is locked by somebody else: others of its rows are free, and
-/// other instances want them. It asks again soon.
-const BESIDE: &str = "; SET LOCAL lock_timeout = '100ms'";
+/// Begins a transaction that writes. An instance that is paused in the middle of one must not hold a
+/// hot row for long.
+const BEGIN: &str = "BEGIN; SELECT begin_batch('400ms')";
 
 /// How to open a [`PostgresLedger`].
 #[derive(Clone, Debug)]

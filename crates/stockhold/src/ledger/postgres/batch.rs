@@ -11,10 +11,10 @@ use super::{
     link::{Connection, Link},
     load::{self, Loaded},
     retire::Tidy,
-    stuck::Stuck,
+    stuck::{self, Stuck},
     wanted::Wanted,
     watch::Watch,
-    write,
+    write::{self, Columns, Transaction, Uncommitted},
 };
 use crate::{
     Failure,
@@ -46,24 +46,15 @@ pub(super) struct Desk {
 
 /// What became of one attempt.
 enum Attempt {
-    /// Written, or nothing was to be written: only the commit is missing.
-    Ready { applied: Applied, written: Written },
+    Done(Applied),
+    /// Perhaps it is committed, and perhaps not.
+    InDoubt(Applied, Failure),
     /// Not written: it wants more rows than it had.
     WantsMore,
     /// Not written: the ledger was away, and that has to be noted first.
     WasAway,
     /// Nothing was locked: these commands name rows that are locked by somebody else.
     Stuck(Vec<usize>),
-}
-
-/// What a transaction has written.
-#[derive(Clone, Copy)]
-enum Written {
-    Nothing,
-    /// A sign of life and nothing else.
-    Sign,
-    /// What its commands changed, then.
-    Changes(Timestamp),
 }
 
 impl Desk {
@@ -74,17 +65,11 @@ impl Desk {
         let (mut raced, mut locked, mut races) = (None, None, 0_u64);
         for tried in 0..ATTEMPTS {
             match self.attempt(&mut connection, batch, &mut wanted, tried).await {
-                Ok(Attempt::Ready { applied, written: Written::Nothing }) => {
-                    roll_back(&mut connection).await;
-                    return Ok(applied);
-                }
-                Ok(Attempt::Ready { applied, written }) => {
-                    let applied =
-                        self.commit(&mut connection, Applied { races, ..applied }).await?;
-                    if let Written::Changes(at) = written {
-                        self.link.witness.note(batch.id, at);
-                    }
-                    return Ok(applied);
+                Ok(Attempt::Done(applied)) => return Ok(Applied { races, ..applied }),
+                Ok(Attempt::InDoubt(applied, failure)) => {
+                    connection.discard();
+                    let applied = Box::new(Applied { races, ..applied });
+                    return Err(ApplyError::Unknown { applied, failure });
                 }
                 Ok(Attempt::WantsMore) => roll_back(&mut connection).await,
                 Ok(Attempt::WasAway) => {
@@ -94,7 +79,6 @@ impl Desk {
                     }
                 }
                 Ok(Attempt::Stuck(commands)) => {
-                    roll_back(&mut connection).await;
                     return Err(ApplyError::Stuck { commands, failure: failure::locked() });
                 }
                 Err(Trouble::Raced(failure)) => {
@@ -128,7 +112,7 @@ impl Desk {
         wanted: &mut Wanted,
         tried: usize,
     ) -> Result<Attempt, Trouble> {
-        load::begin(connection, wanted, &self.lines).await?;
+        load::look_up(connection, wanted, &self.lines).await?;
         pass(Point::AfterBegin, &batch.commands);
         let stuck = self.stuck.locked().named_by(&batch.commands, wanted);
         if !(stuck.is_empty() || batch.waits) {
@@ -159,59 +143,53 @@ impl Desk {
             return Ok(Attempt::WantsMore);
         }
         let applied = applied(&hand, answers);
-        let written = self.write(connection, &mut hand, &life, batch).await?;
-        Ok(Attempt::Ready { applied, written })
+        self.finish(connection, &mut hand, &life, batch, applied).await
     }
 
-    /// Writes what has changed.
-    async fn write(
+    /// Writes what has changed, and commits.
+    async fn finish(
         &self,
         connection: &mut Connection<'_>,
         hand: &mut Hand,
         life: &Life,
         batch: &Batch,
-    ) -> Result<Written, Trouble> {
-        let sign = life.sign(hand.book.liveness());
-        if hand.book.is_changed() {
+        applied: Applied,
+    ) -> Result<Attempt, Trouble> {
+        let (is_changed, sign) = (hand.book.is_changed(), life.sign(hand.book.liveness()));
+        if !is_changed && sign.is_none() {
+            roll_back(connection).await;
+            return Ok(Attempt::Done(applied));
+        }
+        if is_changed {
             pass(Point::BeforeWrite, &batch.commands);
             write::new_items(connection, hand).await?;
-            write::changes(connection, hand, batch.id, self.instance, sign.as_ref()).await?;
-            pass(Point::AfterWrite, &batch.commands);
-            if batch.commands.iter().any(is_sweep) {
-                Point::InSweep.pass();
-            }
-            self.lines.note(hand.noted());
-            return Ok(Written::Changes(hand.now));
         }
-        let Some(sign) = sign else { return Ok(Written::Nothing) };
-        connection.trip(async |client| life::sign(client, &sign).await).await?;
-        Ok(Written::Sign)
-    }
-
-    /// Every statement was answered well, so the transaction is sound, and what is asked for here
-    /// is either done or in doubt.
-    async fn commit(
-        &self,
-        connection: &mut Connection<'_>,
-        applied: Applied,
-    ) -> Result<Applied, ApplyError> {
+        let rows = is_changed.then(|| Columns::of(hand, batch.id, self.instance));
+        let transaction = Transaction::new(rows.as_ref(), sign.as_ref());
         let unconfirmed = self.link.unconfirmed();
-        pass(Point::BeforeCommit, &applied.answers);
-        let committed = connection.trip(async |c| c.batch_execute("COMMIT").await).await;
-        pass(Point::AfterCommit, &applied.answers);
-        let failure = match committed {
-            Ok(()) if self.link.unconfirmed() == unconfirmed => return Ok(applied),
-            _ if Bug::AckBeforeCommit.is_made() => {
-                connection.discard();
-                return Ok(applied);
+        let sent = send(connection, &transaction, &batch.commands).await;
+        pass(Point::AfterCommit, &batch.commands);
+        let doubt = match sent {
+            Ok(Ok(())) if self.link.unconfirmed() == unconfirmed => None,
+            Ok(Ok(())) => Some(failure::unconfirmed()),
+            Ok(Err(Uncommitted::Refused(error))) => {
+                return Err(Trouble::from(error).of_writing(hand.trusts));
             }
-            Ok(()) => failure::unconfirmed(),
-            Err(trouble) => {
-                connection.discard();
-                trouble.into_failure()
-            }
+            Ok(Err(Uncommitted::InDoubt(error))) => Some(Trouble::from(error).into_failure()),
+            Err(trouble) => Some(trouble.into_failure()),
         };
-        Err(ApplyError::Unknown { applied: Box::new(applied), failure })
+        match doubt {
+            Some(failure) if !Bug::AckBeforeCommit.is_made() => {
+                Ok(Attempt::InDoubt(applied, failure))
+            }
+            _ => {
+                if is_changed {
+                    self.link.witness.note(batch.id, hand.now);
+                    self.lines.note(hand.noted());
+                }
+                Ok(Attempt::Done(applied))
+            }
+        }
     }
 
     /// Which commands want a row that somebody else has locked; `None` if all rows are free by now.
@@ -223,7 +201,7 @@ impl Desk {
         wanted: &Wanted,
         batch: &Batch,
     ) -> Result<Option<Vec<usize>>, Failure> {
-        let locked = load::locked_elsewhere(connection, wanted).await;
+        let locked = stuck::locked_elsewhere(connection, wanted).await;
         let locked = locked.map_err(Trouble::into_failure)?;
         self.stuck.note(&locked);
         let is_free = locked.0.is_empty();
@@ -231,10 +209,34 @@ impl Desk {
     }
 }
 
+/// Writes and commits in one trip; in two, if the process is to end between them.
+async fn send(
+    connection: &mut Connection<'_>,
+    transaction: &Transaction<'_>,
+    commands: &[Command],
+) -> Result<Result<(), Uncommitted>, Trouble> {
+    const BETWEEN: [Point; 3] = [Point::AfterWrite, Point::InSweep, Point::BeforeCommit];
+    if !BETWEEN.into_iter().any(Point::is_awaited) {
+        return connection.trip(async |client| Ok(transaction.finish(client).await)).await;
+    }
+    let written = connection.trip(async |client| Ok(transaction.write(client).await)).await?;
+    if written.is_err() {
+        return Ok(written);
+    }
+    pass(Point::AfterWrite, commands);
+    if commands.iter().any(is_sweep) {
+        Point::InSweep.pass();
+    }
+    pass(Point::BeforeCommit, commands);
+    connection.trip(async |client| Ok(transaction.commit(client).await)).await
+}
+
 async fn give_up(connection: &mut Connection<'_>, trouble: Trouble) -> Result<Applied, ApplyError> {
     roll_back(connection).await;
     match trouble {
-        Trouble::Rows(failure) | Trouble::Raced(failure) => Err(ApplyError::Refused(failure)),
+        Trouble::Rows(failure) | Trouble::Raced(failure) | Trouble::Outdated(failure) => {
+            Err(ApplyError::Refused(failure))
+        }
         Trouble::Away(failure) | Trouble::Late(failure) | Trouble::Locked(failure) => {
             Err(ApplyError::Unavailable(failure))
         }

@@ -16,6 +16,8 @@ pub(super) enum Trouble {
     Locked(Failure),
     /// A statement took longer than its time-out.
     Late(Failure),
+    /// Holds that were taken to be active have ended, or were given more time.
+    Outdated(Failure),
     /// Whatever the rows are: the ledger cannot be reached, is full, read-only, ...
     Away(Failure),
 }
@@ -28,6 +30,7 @@ impl Trouble {
             | Self::Raced(failure)
             | Self::Locked(failure)
             | Self::Late(failure)
+            | Self::Outdated(failure)
             | Self::Away(failure) => failure,
         }
     }
@@ -36,6 +39,15 @@ impl Trouble {
     pub(super) fn of_locking(self) -> Self {
         match self {
             Self::Late(failure) => Self::Locked(failure),
+            other => other,
+        }
+    }
+
+    /// Holds that were read, and not only remembered, are what they are: then their rows are damaged.
+    pub(super) fn of_writing(self, trusts: bool) -> Self {
+        match self {
+            Self::Outdated(failure) if trusts => Self::Raced(failure),
+            Self::Outdated(failure) => Self::Rows(failure),
             other => other,
         }
     }
@@ -57,6 +69,7 @@ impl From<Damaged> for Trouble {
 impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
         match error.code() {
+            Some(code) if code.code() == MISCOUNTED => miscounted(error),
             Some(code) if is_race(code) => Self::Raced(away("another instance was first", error)),
             Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => {
                 Self::Locked(away(LOCKED, error))
@@ -70,6 +83,19 @@ impl From<Error> for Trouble {
             None if is_without_password(&error) => Self::Away(away(NO_PASSWORD, error)),
             None => Self::Away(away("Postgres does not answer", error)),
         }
+    }
+}
+
+/// Raised by our own functions (`functions.sql`), if other rows were written than were to be.
+const MISCOUNTED: &str = "SH001";
+
+/// A hold that was over may have been removed by another instance, and one that was active, ended.
+fn miscounted(error: Error) -> Trouble {
+    let failure = |message, error| Failure::new(FailureKind::Internal, message).caused_by(error);
+    match error.as_db_error().and_then(|said| said.table()) {
+        Some("hold") => Trouble::Raced(failure("a hold was removed in the meantime", error)),
+        Some("active") => Trouble::Outdated(failure("a hold was changed in the meantime", error)),
+        _ => Trouble::Rows(failure("a row of the ledger is damaged", error)),
     }
 }
 
@@ -122,16 +148,6 @@ fn hint(code: &SqlState) -> &'static str {
         "42501" => "the role lacks a right: see stockhold doctor",
         _ => "Postgres cannot do it",
     }
-}
-
-/// A hold that was over, and was removed by another instance in the meantime.
-pub(super) fn removed() -> Failure {
-    Failure::new(FailureKind::Internal, "a hold was removed in the meantime")
-}
-
-/// A hold that was taken to be active has ended, or was given more time, by another instance.
-pub(super) fn outdated() -> Failure {
-    Failure::new(FailureKind::Internal, "a hold was changed in the meantime")
 }
 
 /// A row that was locked by another program a moment ago, and has not been had since.

@@ -13,6 +13,7 @@ use tokio_postgres::Row;
 
 use super::{
     lines::Noted,
+    opening,
     rows::{self, Damaged, ItemNumber, Names, Placed},
     wanted::Wanted,
 };
@@ -58,36 +59,34 @@ impl Hand {
         }
     }
 
-    /// An item that cannot be read is not put in hand: for the rules it is not there.
-    pub(super) fn put_stock(&mut self, stock: &[Row]) {
-        for row in stock {
-            match rows::stock_item(row) {
+    /// What a batch begins with, in one row. An item that cannot be read is not put in hand: for the
+    /// rules it is not there.
+    pub(super) fn put_opened(&mut self, opened: &Row) -> Result<(), Damaged> {
+        if let Some(last) = opening::last_movement(opened)? {
+            self.book.set_last_movement(last);
+        }
+        for item in opening::stock(opened)? {
+            match item {
                 Ok((number, item)) => self.put_item(number, item),
                 Err(Damaged(what)) => tracing::error!(what, "a stock item cannot be read"),
             }
         }
+        for (key, record) in opening::keys(opened)? {
+            match record {
+                Ok(record) => {
+                    self.book.put_key(record);
+                    self.found.push(record);
+                }
+                Err(Damaged(what)) => drop(self.damaged_keys.insert(key, what)),
+            }
+        }
+        Ok(())
     }
 
     fn put_item(&mut self, number: ItemNumber, item: StockItem) {
         self.names.insert(number, item.key.clone());
         self.numbers.insert(item.key.clone(), number);
         self.book.put_item(item);
-    }
-
-    pub(super) fn put_keys(&mut self, keys: &[Row]) -> Result<(), Damaged> {
-        for row in keys {
-            match rows::key_record(row) {
-                Ok(record) => {
-                    self.book.put_key(record);
-                    self.found.push(record);
-                }
-                Err(Damaged(what)) => {
-                    let key: uuid::Uuid = rows::column(row, 0)?;
-                    self.damaged_keys.insert(KeyId::from_bytes(*key.as_bytes()), what);
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Holds that keys point at.

@@ -45,16 +45,11 @@ pub(super) struct Life {
     lock: &'static str,
 }
 
-/// `clock_timestamp`, never `now`: a wait for a lock would make that old.
-#[cfg(not(feature = "conformance"))]
+/// `clock_timestamp`, never `now`: a wait for a lock would make that old. A batch asks for the same as
+/// it begins (`functions.sql`). A test can let time pass for all instances, and moves `alive_at` as
+/// well, or that would be an outage.
 const READ: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, \
-                    alive_at, graces, sealed, 0::bigint FROM ledger";
-
-/// The same, so that a test can let time pass for all instances. It moves `alive_at` as well, or
-/// that would be an outage.
-#[cfg(feature = "conformance")]
-const READ: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, \
-                    alive_at, graces, sealed, test_clock.ahead FROM ledger, test_clock";
+                    alive_at, graces, sealed, test_ahead() FROM ledger";
 
 /// Reads the row. To be asked after the last lock was had.
 pub(super) async fn read(client: &Client) -> Result<Row, Error> {

@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, Pool, RecyclingMethod};
+use deadpool_postgres::{
+    Connect, Manager, ManagerConfig, Object, Pool, QueueMode, RecyclingMethod,
+};
 use futures_util::future::BoxFuture;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -81,7 +83,8 @@ impl Link {
         };
         let recycling_method = RecyclingMethod::Fast;
         let manager = Manager::from_connect(config, dial, ManagerConfig { recycling_method });
-        let pool = Pool::builder(manager).max_size(connections).build();
+        // The one that was used last: its server process has everything at hand.
+        let pool = Pool::builder(manager).max_size(connections).queue_mode(QueueMode::Lifo).build();
         let pool = pool.map_err(|e| failure::silent().caused_by(e))?;
         let turns = Semaphore::new(connections);
         let (down_until, is_trying) = Default::default();

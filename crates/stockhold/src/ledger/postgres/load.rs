@@ -1,12 +1,8 @@
 //! Brings in hand what a batch names: locks the stock rows, and reads the rest behind the locks.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use stockhold_core::{HoldId, ItemKey, Limits, Quantity};
+use stockhold_core::{HoldId, Limits, Quantity};
 use tokio_postgres::{Client, Error, Row, types::Type};
 use uuid::Uuid;
 
@@ -14,19 +10,12 @@ use super::{
     deadlines,
     failure::Trouble,
     hand::Hand,
-    life::{self, Life, Time},
+    life::{Life, Time},
     lines::Lines,
     link::Connection,
-    rows::{
-        self, HOLD_COLUMNS, ItemNumber, KEY_COLUMNS, MOVEMENT_COLUMNS, STOCK_COLUMNS,
-        TRANSITION_COLUMNS,
-    },
-    stuck::Locked,
+    opening::Opening,
+    rows::{self, HOLD_COLUMNS, ItemNumber, MOVEMENT_COLUMNS, TRANSITION_COLUMNS},
     wanted::Wanted,
-};
-use crate::{
-    bug::Bug,
-    clock::{Clock, SystemClock},
 };
 
 /// The most due holds of one item that are reclaimed on demand at once.
@@ -44,9 +33,9 @@ pub(super) enum Loaded {
     WasAway,
 }
 
-/// The first trip, with nothing locked: the items of the holds that are named, unless they are
-/// known already. Begins the transaction, if it is needed at all.
-pub(super) async fn begin(
+/// The first trip, if it is needed at all, with nothing locked and outside of the transaction: the
+/// items of the holds that are named, unless they are known already.
+pub(super) async fn look_up(
     connection: &mut Connection<'_>,
     wanted: &mut Wanted,
     lines: &Lines,
@@ -57,65 +46,35 @@ pub(super) async fn begin(
         wanted.trust(noted);
     }
     if unknown.is_empty() {
-        wanted.is_begun = false;
         return Ok(());
     }
     let ids: Vec<_> = unknown.into_iter().map(rows::uuid).collect();
-    let look_up = connection.trip(async |client| {
-        let begun = client.batch_execute(super::BEGIN);
-        let ((), found) = tokio::try_join!(biased; begun, items_of_holds(client, &ids))?;
-        Ok(found)
-    });
-    for row in &look_up.await? {
+    let found = connection.trip(async |client| items_of_holds(client, &ids).await);
+    for row in &found.await? {
         // One that cannot be read here cannot be read later either, and is told then.
         let items = rows::column::<Vec<ItemNumber>>(row, 1).unwrap_or_default();
         wanted.meet(rows::hold_id(row, 0)?, items);
     }
-    wanted.is_begun = true;
     Ok(())
 }
 
-/// The second trip: locks the stock rows, and reads what depends on them.
+/// The second trip: begins the transaction, locks the stock rows, and reads what depends on them.
 pub(super) async fn behind_locks(
     connection: &mut Connection<'_>,
     wanted: &Wanted,
     limits: &Limits,
     time: &Time,
 ) -> Result<Loaded, Trouble> {
-    let lock = Lock::of(wanted);
-    let mut begin = if wanted.is_begun { String::new() } else { super::BEGIN.to_owned() };
-    if wanted.is_beside {
-        begin.push_str(super::BESIDE);
-    }
-    if !lock.is_empty() {
-        begin.push_str(super::LOCKING);
-    }
-    let keys: Vec<Uuid> =
-        wanted.idempotency.iter().map(|key| Uuid::from_bytes(key.to_bytes())).collect();
-    let (stock, last_movement, life, keys) = connection
-        .trip(async |client| {
-            let (_, stock, last_movement, life, keys) = tokio::try_join!(biased;
-                client.batch_execute(&begin),
-                lock.run(client),
-                last_movement(client, wanted.moves),
-                life::read(client),
-                find_keys(client, &keys),
-            )?;
-            Ok((stock, last_movement, life, keys))
-        })
-        .await
-        .map_err(Trouble::of_locking)?;
-    let life = Life::of(&life, time)?;
+    let opening = Opening::of(wanted);
+    let opened = connection.trip(async |client| opening.run(client).await);
+    let opened = opened.await.map_err(Trouble::of_locking)?;
+    let life = Life::of(&opened, time)?;
     life.check_open()?;
     if life.was_away() {
         return Ok(Loaded::WasAway);
     }
     let mut hand = Hand::new(limits.clone(), life.liveness.clone(), life.now);
-    hand.put_stock(&stock);
-    hand.put_keys(&keys)?;
-    if let Some(last) = last_movement {
-        hand.book.set_last_movement(rows::column(&last, 0)?);
-    }
+    hand.put_opened(&opened)?;
     read_on(connection, wanted, &mut hand).await?;
     Ok(Loaded::Hand(Box::new(hand), life))
 }
@@ -216,77 +175,6 @@ fn uuids(ids: &BTreeSet<HoldId>) -> Vec<Uuid> {
     ids.iter().copied().map(rows::uuid).collect()
 }
 
-/// All stock rows of the batch, locked in the order of their numbers, which all instances keep:
-/// hence no deadlock.
-struct Lock<'a> {
-    items: Vec<ItemNumber>,
-    skus: Vec<&'a str>,
-    locations: Vec<&'a str>,
-}
-
-impl<'a> Lock<'a> {
-    fn of(wanted: &'a Wanted) -> Self {
-        let keys = || wanted.keys_of_items.iter();
-        Self {
-            items: wanted.items.iter().copied().collect(),
-            skus: keys().map(|key| key.sku.as_str()).collect(),
-            locations: keys().map(|key| key.location.as_str()).collect(),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.items.is_empty() && self.skus.is_empty()
-    }
-
-    async fn run(&self, client: &Client) -> Result<Vec<Row>, Error> {
-        if Bug::NoLock.is_made() {
-            return self.select(client, "").await;
-        }
-        self.query(client, &format!("SELECT {STOCK_COLUMNS} FROM lock_stock($1, $2, $3) AS stock"))
-            .await
-    }
-
-    /// The same with another lock, or none; and which transaction has locked the row.
-    async fn select(&self, client: &Client, lock: &str) -> Result<Vec<Row>, Error> {
-        let select = format!(
-            "SELECT {STOCK_COLUMNS}, stock.xmax::text FROM stock WHERE item IN (\
-                SELECT unnest($1) UNION \
-                SELECT named.item FROM unnest($2, $3) AS name (sku, location) \
-                JOIN stock AS named ON named.sku = name.sku AND named.location = name.location) \
-             ORDER BY item {lock}"
-        );
-        self.query(client, &select).await
-    }
-
-    async fn query(&self, client: &Client, select: &str) -> Result<Vec<Row>, Error> {
-        if self.is_empty() {
-            return Ok(Vec::new());
-        }
-        let params = [
-            (&self.items as _, Type::INT8_ARRAY),
-            (&self.skus as _, Type::TEXT_ARRAY),
-            (&self.locations as _, Type::TEXT_ARRAY),
-        ];
-        client.query_typed(select, &params).await
-    }
-}
-
-async fn last_movement(client: &Client, moves: bool) -> Result<Option<Row>, Error> {
-    if !moves {
-        return Ok(None);
-    }
-    let lock = "SELECT last_movement FROM counter FOR NO KEY UPDATE";
-    client.query_typed_one(lock, &[]).await.map(Some)
-}
-
-async fn find_keys(client: &Client, keys: &Vec<Uuid>) -> Result<Vec<Row>, Error> {
-    if keys.is_empty() {
-        return Ok(Vec::new());
-    }
-    let find = format!("SELECT {KEY_COLUMNS} FROM idempotency WHERE key = ANY($1)");
-    client.query_typed(&find, &[(keys, Type::UUID_ARRAY)]).await
-}
-
 async fn items_of_holds(client: &Client, ids: &Vec<Uuid>) -> Result<Vec<Row>, Error> {
     let read = "SELECT id, items FROM hold WHERE id = ANY($1)";
     client.query_typed(read, &[(ids, Type::UUID_ARRAY)]).await
@@ -368,52 +256,4 @@ impl Next {
         ];
         client.query_typed(&next, &params).await
     }
-}
-
-/// A transaction that has a row for longer than this is not just selling something.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-
-/// Which of the wanted stock rows nobody gets for a while. One that many want is locked whenever one
-/// looks, each time by another transaction: who wants it need not wait with those whose row is stuck.
-pub(super) async fn locked_elsewhere(
-    connection: &mut Connection<'_>,
-    wanted: &Wanted,
-) -> Result<Locked, Trouble> {
-    let first = locked_now(connection, wanted).await?;
-    let mut stuck = first.clone();
-    if first.len() > 1 {
-        SystemClock.sleep(LOOK_AGAIN).await;
-        let again = locked_now(connection, wanted).await?;
-        let is_same = |number: &ItemNumber, holder: &str| {
-            again.get(number).is_some_and(|(_, now)| now == holder)
-        };
-        stuck.retain(|number, (_, holder)| is_same(number, holder));
-    }
-    // All of them, rather than to try the same again at once.
-    let locked = if stuck.is_empty() { first } else { stuck };
-    Ok(Locked(locked.into_iter().map(|(number, (key, _))| (number, key)).collect()))
-}
-
-/// Locked rows, each with the transaction that has locked it.
-type Holders = HashMap<ItemNumber, (Arc<ItemKey>, String)>;
-
-/// The locks that this takes end with the statement.
-async fn locked_now(connection: &mut Connection<'_>, wanted: &Wanted) -> Result<Holders, Trouble> {
-    let lock = Lock::of(wanted);
-    let read = connection.trip(async |client| {
-        tokio::try_join!(biased;
-            lock.select(client, ""),
-            lock.select(client, "FOR NO KEY UPDATE SKIP LOCKED"),
-        )
-    });
-    let (all, free) = read.await?;
-    let mut locked = HashMap::new();
-    for row in &all {
-        let (number, item) = rows::stock_item(row)?;
-        locked.insert(number, (item.key, rows::column(row, 10)?));
-    }
-    for row in &free {
-        locked.remove(&rows::column(row, 0)?);
-    }
-    Ok(locked)
 }

@@ -24,25 +24,59 @@ pub(super) type Names = HashMap<ItemNumber, Arc<ItemKey>>;
 pub(super) const STOCK_COLUMNS: &str = "stock.item, stock.sku, stock.location, stock.on_hand, \
     stock.held, stock.allocated, stock.lent, stock.safety_stock, stock.version, stock.touched_at";
 
+/// A stock item by its number.
+pub(super) type Numbered = (ItemNumber, StockItem);
+
 /// Reads [`STOCK_COLUMNS`].
-pub(super) fn stock_item(row: &Row) -> Result<(ItemNumber, StockItem), Damaged> {
-    let key = item_key(row, 1)?;
-    let item = StockItem {
-        key,
-        on_hand: quantity(row, 3)?,
-        held: quantity(row, 4)?,
-        allocated: quantity(row, 5)?,
-        lent: quantity(row, 6)?,
-        safety_stock: quantity(row, 7)?,
-        version: u64::try_from(column::<i64>(row, 8)?).unwrap_or(0),
-        touched_at: timestamp(row, 9)?,
-    };
-    Ok((column(row, 0)?, item))
+pub(super) fn stock_item(row: &Row) -> Result<Numbered, Damaged> {
+    let mut values = [0; 7];
+    for (value, at) in values.iter_mut().zip(3..) {
+        *value = column(row, at)?;
+    }
+    Ok((column(row, 0)?, item_of(column(row, 1)?, column(row, 2)?, values)?))
+}
+
+/// Reads [`STOCK_COLUMNS`] of which each is a list.
+pub(super) fn stock_items(
+    row: &Row,
+    first: usize,
+) -> Result<Vec<Result<Numbered, Damaged>>, Damaged> {
+    let numbers: Vec<ItemNumber> = list(row, first)?;
+    let (skus, locations): (Vec<&str>, Vec<&str>) = (list(row, first + 1)?, list(row, first + 2)?);
+    let mut values = vec![[0; 7]; numbers.len()];
+    for n in 0..7 {
+        let of_items: Vec<i64> = list(row, first + 3 + n)?;
+        values.iter_mut().zip(of_items).for_each(|(values, value)| values[n] = value);
+    }
+    let items = numbers.into_iter().zip(skus.into_iter().zip(locations)).zip(values);
+    let item = |((number, (sku, location)), values)| Ok((number, item_of(sku, location, values)?));
+    Ok(items.map(item).collect())
+}
+
+/// The values are those from `on_hand` to `touched_at`.
+fn item_of(sku: &str, location: &str, values: [i64; 7]) -> Result<StockItem, Damaged> {
+    let [on_hand, held, allocated, lent, safety_stock, version, touched_at] = values;
+    let quantity = |value| Quantity::new(value).map_err(damaged);
+    Ok(StockItem {
+        key: key_of(sku, location)?,
+        on_hand: quantity(on_hand)?,
+        held: quantity(held)?,
+        allocated: quantity(allocated)?,
+        lent: quantity(lent)?,
+        safety_stock: quantity(safety_stock)?,
+        version: u64::try_from(version).unwrap_or(0),
+        touched_at: Timestamp::from_millis(touched_at),
+    })
 }
 
 /// Reads SKU and location.
 pub(super) fn item_key(row: &Row, first: usize) -> Result<Arc<ItemKey>, Damaged> {
-    Ok(Arc::new(ItemKey { sku: parsed(row, first)?, location: parsed(row, first + 1)? }))
+    key_of(column(row, first)?, column(row, first + 1)?)
+}
+
+fn key_of(sku: &str, location: &str) -> Result<Arc<ItemKey>, Damaged> {
+    let (sku, location) = (sku.parse().map_err(damaged)?, location.parse().map_err(damaged)?);
+    Ok(Arc::new(ItemKey { sku, location }))
 }
 
 /// What the ledger remembers of its life: `alive_at`, `graces` (R17).
@@ -138,19 +172,26 @@ pub(super) fn movement(row: &Row, names: &Names) -> Result<Movement, Damaged> {
     })
 }
 
-pub(super) const KEY_COLUMNS: &str = "key, digest, hold, movement";
+/// A key, and what its row says.
+pub(super) type KeyRow = (KeyId, Result<KeyRecord, Damaged>);
 
-/// Reads [`KEY_COLUMNS`].
-pub(super) fn key_record(row: &Row) -> Result<KeyRecord, Damaged> {
-    let (key, digest): (Uuid, Uuid) = (column(row, 0)?, column(row, 1)?);
-    let (hold, movement): (Option<Uuid>, Option<i64>) = (column(row, 2)?, column(row, 3)?);
-    let done = match (hold, movement) {
-        (Some(hold), None) => Done::Hold(HoldId::new(hold)),
-        (None, Some(movement)) => Done::Movement(movement),
-        _ => return Err(Damaged(format!("idempotency key {key} points at nothing"))),
+/// Reads lists of keys, of their digests, and of the holds and the movements that they point at.
+pub(super) fn keys(row: &Row, first: usize) -> Result<Vec<KeyRow>, Damaged> {
+    let (keys, digests): (Vec<Uuid>, Vec<Uuid>) = (list(row, first)?, list(row, first + 1)?);
+    let holds: Vec<Option<Uuid>> = list(row, first + 2)?;
+    let movements: Vec<Option<i64>> = list(row, first + 3)?;
+    let rows = keys.into_iter().zip(digests).zip(holds.into_iter().zip(movements));
+    let record = |((key, digest), done): ((Uuid, Uuid), _)| {
+        let (id, digest) =
+            (KeyId::from_bytes(key.into_bytes()), Digest::from_bytes(digest.into_bytes()));
+        let done = match done {
+            (Some(hold), None) => Ok(Done::Hold(HoldId::new(hold))),
+            (None, Some(movement)) => Ok(Done::Movement(movement)),
+            _ => Err(Damaged(format!("idempotency key {key} points at nothing"))),
+        };
+        (id, done.map(|done| KeyRecord { id, digest, done }))
     };
-    let (id, digest) = (KeyId::from_bytes(*key.as_bytes()), Digest::from_bytes(*digest.as_bytes()));
-    Ok(KeyRecord { id, digest, done })
+    Ok(rows.map(record).collect())
 }
 
 /// The name under which a line goes on whose stock item is gone.
@@ -177,6 +218,14 @@ pub(super) fn column<'a, T: tokio_postgres::types::FromSql<'a>>(
     at: usize,
 ) -> Result<T, Damaged> {
     row.try_get(at).map_err(damaged)
+}
+
+/// A list of values; of nothing there is none.
+fn list<'a, T: tokio_postgres::types::FromSql<'a>>(
+    row: &'a Row,
+    at: usize,
+) -> Result<Vec<T>, Damaged> {
+    Ok(column::<Option<Vec<T>>>(row, at)?.unwrap_or_default())
 }
 
 fn quantity(row: &Row, at: usize) -> Result<Quantity, Damaged> {

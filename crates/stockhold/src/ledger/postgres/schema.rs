@@ -28,12 +28,14 @@ pub(super) const TABLES: [&str; 11] = [
 ];
 
 /// The functions that it calls.
-pub(super) const FUNCTIONS: [&str; 11] = [
+pub(super) const FUNCTIONS: [&str; 13] = [
     "begin_batch",
     "edit_holds",
-    "lock_stock",
+    "miscounted",
     "note_batch",
+    "open_batch",
     "remove_active",
+    "test_ahead",
     "write_active",
     "write_holds",
     "write_keys",
@@ -51,7 +53,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How far ledger time is ahead of the server's clock, for tests of several processes.
 #[cfg(feature = "conformance")]
 const TEST_CLOCK: &str = "CREATE TABLE IF NOT EXISTS test_clock (ahead bigint NOT NULL); \
-    INSERT INTO test_clock SELECT 0 WHERE NOT EXISTS (SELECT FROM test_clock)";
+    INSERT INTO test_clock SELECT 0 WHERE NOT EXISTS (SELECT FROM test_clock); \
+    CREATE OR REPLACE FUNCTION test_ahead() RETURNS bigint LANGUAGE sql STABLE \
+    AS 'SELECT ahead FROM test_clock'";
 
 /// What was found, and done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,13 @@ use std::{
 
 use stockhold_core::{Command, ItemKey};
 
-use super::{rows::ItemNumber, wanted::Wanted};
+use super::{
+    failure::Trouble,
+    link::Connection,
+    opening::StockRows,
+    rows::{self, ItemNumber},
+    wanted::Wanted,
+};
 use crate::clock::{Clock, SystemClock};
 
 /// For how long a row is taken to be locked after somebody has found it so.
@@ -84,4 +90,52 @@ impl Locked {
         let places = commands.iter().enumerate().filter(|(_, command)| is_named(command));
         places.map(|(place, _)| place).collect()
     }
+}
+
+/// A transaction that has a row for longer than this is not just selling something.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Which of the wanted stock rows nobody gets for a while. One that many want is locked whenever one
+/// looks, each time by another transaction: who wants it need not wait with those whose row is stuck.
+pub(super) async fn locked_elsewhere(
+    connection: &mut Connection<'_>,
+    wanted: &Wanted,
+) -> Result<Locked, Trouble> {
+    let first = locked_now(connection, wanted).await?;
+    let mut stuck = first.clone();
+    if first.len() > 1 {
+        SystemClock.sleep(LOOK_AGAIN).await;
+        let again = locked_now(connection, wanted).await?;
+        let is_same = |number: &ItemNumber, holder: &str| {
+            again.get(number).is_some_and(|(_, now)| now == holder)
+        };
+        stuck.retain(|number, (_, holder)| is_same(number, holder));
+    }
+    // All of them, rather than to try the same again at once.
+    let locked = if stuck.is_empty() { first } else { stuck };
+    Ok(Locked(locked.into_iter().map(|(number, (key, _))| (number, key)).collect()))
+}
+
+/// Locked rows, each with the transaction that has locked it.
+type Holders = HashMap<ItemNumber, (Arc<ItemKey>, String)>;
+
+/// The locks that this takes end with the statement.
+async fn locked_now(connection: &mut Connection<'_>, wanted: &Wanted) -> Result<Holders, Trouble> {
+    let rows = StockRows::of(wanted);
+    let read = connection.trip(async |client| {
+        tokio::try_join!(biased;
+            rows.select(client, ""),
+            rows.select(client, "FOR NO KEY UPDATE SKIP LOCKED"),
+        )
+    });
+    let (all, free) = read.await?;
+    let mut locked = HashMap::new();
+    for row in &all {
+        let (number, item) = rows::stock_item(row)?;
+        locked.insert(number, (item.key, rows::column(row, 10)?));
+    }
+    for row in &free {
+        locked.remove(&rows::column(row, 0)?);
+    }
+    Ok(locked)
 }

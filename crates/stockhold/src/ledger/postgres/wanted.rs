@@ -34,8 +34,6 @@ pub(super) struct Wanted {
     pub(super) reholds: BTreeSet<HoldId>,
     /// Whether a movement may be written.
     pub(super) moves: bool,
-    /// The transaction was begun to look something up.
-    pub(super) is_begun: bool,
     /// The batch waits beside the lane for a row that somebody else has locked.
     pub(super) is_beside: bool,
     /// Items of which fewer units may be there after one of the commands.

@@ -1,4 +1,4 @@
-//! Writes what a batch changed: one function for each table, all called by one statement.
+//! Writes what a batch changed, and commits: one function for each table, all called by one statement.
 
 use std::collections::BTreeSet;
 
@@ -6,17 +6,17 @@ use stockhold_core::{
     Done, Hold, HoldId, HoldState, ItemKey, Moved, Reason, Reference, Step, StockItem, Timestamp,
 };
 use tokio_postgres::{
-    Client, Error, Row,
+    Client, Error,
     types::{ToSql, Type},
 };
 use uuid::Uuid;
 
 use super::{
-    failure::{self, Trouble},
+    failure::Trouble,
     hand::Hand,
     life::{self, Sign},
     link::Connection,
-    rows::{self, Damaged, ItemNumber},
+    rows::{self, ItemNumber},
 };
 use crate::{
     bug::Bug,
@@ -56,56 +56,116 @@ pub(super) async fn new_items(
     Ok(())
 }
 
-/// Everything else, in one trip. Not committed yet.
-pub(super) async fn changes(
-    connection: &mut Connection<'_>,
-    hand: &Hand,
-    batch: BatchId,
-    instance: i32,
-    sign: Option<&Sign>,
-) -> Result<(), Trouble> {
-    let stock = hand.book.changed_items().filter(|(_, is_new)| !*is_new).map(|(item, _)| item);
-    let mut stock: Vec<_> = stock.map(|item| (number(hand, &item.key), item)).collect();
-    stock.sort_unstable_by_key(|(number, _)| *number);
-    let items = Items::of(stock.into_iter());
-    let holds = Holds::placed(hand);
-    let edited = Edited::of(hand);
-    let steps = Steps::of(hand);
-    let (dead, alive) = (Actives::dead(hand), Actives::alive(hand));
-    let movements = Movements::of(hand);
-    let keys = Keys::of(hand);
-    let (id, now) = (Uuid::from_bytes(batch.0), hand.now.as_millis());
-    let mut calls = Calls::default();
-    calls.add("write_stock", items.numbers.len(), items.changed());
-    calls.add("write_holds", holds.ids.len(), holds.params());
-    calls.add("edit_holds", edited.ids.len(), edited.params());
-    calls.add("write_transitions", steps.holds.len(), steps.params());
-    calls.add("remove_active", dead.holds.len(), dead.params());
-    calls.add("write_active", alive.holds.len(), alive.placed_by(&instance));
-    calls.add("write_movements", movements.ids.len(), movements.params());
-    calls.add("write_keys", keys.ids.len(), keys.params(&now));
-    calls.add("note_batch", 1, vec![(&id, Type::UUID), (&now, Type::INT8)]);
-    let work = async |client: &Client| {
-        let (written, ()) = tokio::try_join!(biased; calls.make(client), give_sign(client, sign))?;
-        Ok(written)
-    };
-    calls.check(&connection.trip(work).await?, hand.trusts)
+/// What is left to be done of a batch when it is decided: its rows, and the commit.
+pub(super) struct Transaction<'a> {
+    rows: Option<&'a Columns<'a>>,
+    sign: Option<&'a Sign>,
 }
 
-async fn give_sign(client: &Client, sign: Option<&Sign>) -> Result<(), Error> {
-    if let Some(sign) = sign {
-        life::sign(client, sign).await?;
+/// Why nothing was committed, as far as that is known.
+pub(super) enum Uncommitted {
+    /// What was to be written was refused, so nothing was done.
+    Refused(Error),
+    /// The commit was on its way already.
+    InDoubt(Error),
+}
+
+impl<'a> Transaction<'a> {
+    /// The rows, if there are any; and the sign of life, if one is due.
+    pub(super) const fn new(rows: Option<&'a Columns<'a>>, sign: Option<&'a Sign>) -> Self {
+        Self { rows, sign }
     }
-    Ok(())
+
+    /// Writes and commits in one trip. What is not as it should be spoils the transaction, whose `COMMIT`
+    /// is then answered like any other and does nothing: so the answers are looked at in their order.
+    pub(super) async fn finish(&self, client: &Client) -> Result<(), Uncommitted> {
+        tokio::try_join!(biased; self.write(client), self.commit(client))?;
+        Ok(())
+    }
+
+    pub(super) async fn write(&self, client: &Client) -> Result<(), Uncommitted> {
+        let written = tokio::try_join!(biased; self.write_rows(client), self.give_sign(client));
+        match written {
+            Ok(_) => Ok(()),
+            Err(error) if error.as_db_error().is_some() => Err(Uncommitted::Refused(error)),
+            Err(error) => Err(Uncommitted::InDoubt(error)),
+        }
+    }
+
+    pub(super) async fn commit(&self, client: &Client) -> Result<(), Uncommitted> {
+        client.batch_execute("COMMIT").await.map_err(Uncommitted::InDoubt)
+    }
+
+    async fn write_rows(&self, client: &Client) -> Result<(), Error> {
+        if let Some(rows) = self.rows {
+            rows.calls().make(client).await?;
+        }
+        Ok(())
+    }
+
+    async fn give_sign(&self, client: &Client) -> Result<(), Error> {
+        if let Some(sign) = self.sign {
+            life::sign(client, sign).await?;
+        }
+        Ok(())
+    }
 }
 
-/// The functions that write rows, called by one statement: each answers how many it wrote. One more
-/// statement would cost a batch of one hold more than what it writes.
+/// All that changed, as the columns of tables.
+pub(super) struct Columns<'a> {
+    stock: Items<'a>,
+    placed: Holds<'a>,
+    edited: Edited,
+    steps: Steps<'a>,
+    dead: Actives,
+    alive: Actives,
+    movements: Movements<'a>,
+    keys: Keys,
+    instance: i32,
+    batch: Uuid,
+    now: i64,
+}
+
+impl<'a> Columns<'a> {
+    pub(super) fn of(hand: &'a Hand, batch: BatchId, instance: i32) -> Self {
+        let stock = hand.book.changed_items().filter(|(_, is_new)| !*is_new).map(|(item, _)| item);
+        let mut stock: Vec<_> = stock.map(|item| (number(hand, &item.key), item)).collect();
+        stock.sort_unstable_by_key(|(number, _)| *number);
+        Self {
+            stock: Items::of(stock.into_iter()),
+            placed: Holds::placed(hand),
+            edited: Edited::of(hand),
+            steps: Steps::of(hand),
+            dead: Actives::dead(hand),
+            alive: Actives::alive(hand),
+            movements: Movements::of(hand),
+            keys: Keys::of(hand),
+            instance,
+            batch: Uuid::from_bytes(batch.0),
+            now: hand.now.as_millis(),
+        }
+    }
+
+    fn calls(&self) -> Calls<'_> {
+        let mut calls = Calls::default();
+        calls.add("write_stock", self.stock.numbers.len(), self.stock.changed());
+        calls.add("write_holds", self.placed.ids.len(), self.placed.params());
+        calls.add("edit_holds", self.edited.ids.len(), self.edited.params());
+        calls.add("write_transitions", self.steps.holds.len(), self.steps.params());
+        calls.add("remove_active", self.dead.holds.len(), self.dead.params());
+        calls.add("write_active", self.alive.holds.len(), self.alive.placed_by(&self.instance));
+        calls.add("write_movements", self.movements.ids.len(), self.movements.params());
+        calls.add("write_keys", self.keys.ids.len(), self.keys.params(&self.now));
+        calls.add("note_batch", 1, vec![(&self.batch, Type::UUID), (&self.now, Type::INT8)]);
+        calls
+    }
+}
+
+/// The functions that write rows, called by one statement. One more statement would cost a batch of one
+/// hold more than what it writes.
 #[derive(Default)]
 struct Calls<'a> {
-    /// Each with how many rows it is to write.
-    functions: Vec<(&'static str, usize)>,
-    places: Vec<String>,
+    functions: Vec<String>,
     params: Params<'a>,
 }
 
@@ -117,30 +177,12 @@ impl<'a> Calls<'a> {
         let first = self.params.len() + 1;
         self.params.extend(params);
         let places: Vec<_> = (first..=self.params.len()).map(|n| format!("${n}")).collect();
-        self.places.push(format!("{function}({})", places.join(", ")));
-        self.functions.push((function, rows));
+        self.functions.push(format!("{function}({})", places.join(", ")));
     }
 
-    async fn make(&self, client: &Client) -> Result<Row, Error> {
-        let calls = format!("SELECT {}", self.places.join(", "));
-        client.query_typed_one(&calls, &self.params).await
-    }
-
-    /// Whether each has written what it was to write. A hold that was removed, or is not what it was
-    /// when it was noted, is not there to be written.
-    fn check(&self, written: &Row, trusts: bool) -> Result<(), Trouble> {
-        for (n, (function, wanted)) in self.functions.iter().enumerate() {
-            let written: i64 = rows::column(written, n)?;
-            if usize::try_from(written).ok() == Some(*wanted) {
-                continue;
-            }
-            return Err(match *function {
-                "edit_holds" => Trouble::Raced(failure::removed()),
-                "remove_active" if trusts => Trouble::Raced(failure::outdated()),
-                _ => Damaged(format!("{function} wrote {written} rows instead of {wanted}")).into(),
-            });
-        }
-        Ok(())
+    async fn make(&self, client: &Client) -> Result<u64, Error> {
+        let calls = format!("SELECT {}", self.functions.join(", "));
+        client.execute_typed(&calls, &self.params).await
     }
 }
 

@@ -1,0 +1,116 @@
+//! What a batch begins with: one call locks its stock rows, and reads what its commands name.
+
+use tokio_postgres::{Client, Error, Row, types::Type};
+use uuid::Uuid;
+
+use super::{
+    rows::{self, Damaged, ItemNumber, KeyRow, Numbered, STOCK_COLUMNS},
+    wanted::Wanted,
+};
+use crate::bug::Bug;
+
+/// How long it may take to lock all rows of a batch. A time-out of the single lock is not enough: who
+/// comes second waits for the first, and then for the row, and it would count for each of the two.
+const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = '400ms'";
+
+/// How long a batch waits for a single lock.
+const PATIENT: &str = "400ms";
+/// For a batch beside the lane, whose row is locked by somebody else: others of its rows are free, and
+/// other instances want them. It asks again soon.
+const IMPATIENT: &str = "100ms";
+
+/// What a batch asks for as it begins. The answer is one row; its first columns are those that
+/// [`Life::of`](super::life::Life::of) reads.
+pub(super) struct Opening<'a> {
+    rows: StockRows<'a>,
+    keys: Vec<Uuid>,
+    moves: bool,
+    lock_timeout: &'static str,
+}
+
+impl<'a> Opening<'a> {
+    pub(super) fn of(wanted: &'a Wanted) -> Self {
+        let keys = wanted.idempotency.iter().map(|key| Uuid::from_bytes(key.to_bytes()));
+        let lock_timeout = if wanted.is_beside { IMPATIENT } else { PATIENT };
+        Self {
+            rows: StockRows::of(wanted),
+            keys: keys.collect(),
+            moves: wanted.moves,
+            lock_timeout,
+        }
+    }
+
+    pub(super) async fn run(&self, client: &Client) -> Result<Row, Error> {
+        let StockRows { items, skus, locations } = &self.rows;
+        let call = "SELECT * FROM open_batch($1, $2, $3, $4, $5, $6)";
+        let params = [
+            (items as _, Type::INT8_ARRAY),
+            (skus as _, Type::TEXT_ARRAY),
+            (locations as _, Type::TEXT_ARRAY),
+            (&self.keys as _, Type::UUID_ARRAY),
+            (&self.moves as _, Type::BOOL),
+            (&self.lock_timeout as _, Type::TEXT),
+        ];
+        if Bug::NoLock.is_made() {
+            // Outside of the transaction, locks end with their statement.
+            let opened = client.query_typed_one(call, &params).await?;
+            client.batch_execute(BEGIN).await?;
+            return Ok(opened);
+        }
+        let ((), opened) = tokio::try_join!(biased;
+            client.batch_execute(BEGIN),
+            client.query_typed_one(call, &params),
+        )?;
+        Ok(opened)
+    }
+}
+
+/// The number of the last movement, if the batch may count on.
+pub(super) fn last_movement(opened: &Row) -> Result<Option<i64>, Damaged> {
+    rows::column(opened, 5)
+}
+
+/// The stock rows that are locked now.
+pub(super) fn stock(opened: &Row) -> Result<Vec<Result<Numbered, Damaged>>, Damaged> {
+    rows::stock_items(opened, 6)
+}
+
+/// The keys that are there.
+pub(super) fn keys(opened: &Row) -> Result<Vec<KeyRow>, Damaged> {
+    rows::keys(opened, 16)
+}
+
+/// All stock rows of a batch, by their numbers and by their names.
+pub(super) struct StockRows<'a> {
+    items: Vec<ItemNumber>,
+    skus: Vec<&'a str>,
+    locations: Vec<&'a str>,
+}
+
+impl<'a> StockRows<'a> {
+    pub(super) fn of(wanted: &'a Wanted) -> Self {
+        let keys = || wanted.keys_of_items.iter();
+        Self {
+            items: wanted.items.iter().copied().collect(),
+            skus: keys().map(|key| key.sku.as_str()).collect(),
+            locations: keys().map(|key| key.location.as_str()).collect(),
+        }
+    }
+
+    /// Reads them with this lock, or none; and which transaction has locked each.
+    pub(super) async fn select(&self, client: &Client, lock: &str) -> Result<Vec<Row>, Error> {
+        let select = format!(
+            "SELECT {STOCK_COLUMNS}, stock.xmax::text FROM stock WHERE item IN (\
+                SELECT unnest($1) UNION \
+                SELECT named.item FROM unnest($2, $3) AS name (sku, location) \
+                JOIN stock AS named ON named.sku = name.sku AND named.location = name.location) \
+             ORDER BY item {lock}"
+        );
+        let params = [
+            (&self.items as _, Type::INT8_ARRAY),
+            (&self.skus as _, Type::TEXT_ARRAY),
+            (&self.locations as _, Type::TEXT_ARRAY),
+        ];
+        client.query_typed(&select, &params).await
+    }
+}
