@@ -125,7 +125,9 @@ impl Queues {
         Ok(())
     }
 
-    /// Takes the next batch: of each sort its share, then of each what still fits.
+    /// Takes the next batch: of each sort its share, then of each what still fits. If more has died
+    /// than one batch can end, places have a quarter of their share: the dead would pile up for as long as
+    /// more is placed than ends.
     pub(super) fn take(
         &mut self,
         settings: &Settings,
@@ -148,8 +150,11 @@ impl Queues {
         };
         let mut room = Room { commands: settings.batch_commands, bytes: settings.batch_bytes };
         let share = settings.batch_commands / 3;
-        for most in [share, usize::MAX] {
-            for queue in [&mut self.settles, &mut self.sweeps, &mut self.places] {
+        let are_sweeps_behind = self.sweeps.len() > settings.batch_commands;
+        let of_places = if are_sweeps_behind { share.div_ceil(4) } else { share };
+        for shares in [[share, share, of_places], [usize::MAX; 3]] {
+            let queues = [&mut self.settles, &mut self.sweeps, &mut self.places];
+            for (queue, most) in queues.into_iter().zip(shares) {
                 piece.take_from(queue, most, &mut room, now, &self.together);
             }
         }

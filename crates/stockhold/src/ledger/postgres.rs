@@ -46,7 +46,9 @@ mod life;
 mod lines;
 mod link;
 mod load;
+mod names;
 mod opening;
+mod recent;
 mod retire;
 mod rows;
 mod schema;
@@ -172,8 +174,8 @@ impl PostgresLedger {
 }
 
 fn desk(link: Link, limits: Limits, time: Time) -> Desk {
-    let (stuck, watch, lines, floor, tidy) = Default::default();
-    Desk { link, limits, time, instance: instance(), stuck, watch, lines, floor, tidy }
+    let (stuck, watch, lines, numbers, floor, tidy) = Default::default();
+    Desk { link, limits, time, instance: instance(), stuck, watch, lines, numbers, floor, tidy }
 }
 
 /// A shop that moves is not served from here any more, or not yet.

@@ -10,6 +10,7 @@ use super::{
     lines::Lines,
     link::{Connection, Link},
     load::{self, Loaded},
+    names::Numbers,
     retire::Tidy,
     stuck::{self, Stuck},
     wanted::Wanted,
@@ -40,6 +41,7 @@ pub(super) struct Desk {
     pub(super) stuck: Stuck,
     pub(super) watch: Watch,
     pub(super) lines: Lines,
+    pub(super) numbers: Numbers,
     pub(super) floor: Floor,
     pub(super) tidy: Tidy,
 }
@@ -62,6 +64,7 @@ impl Desk {
         let mut connection = self.link.connection().await.map_err(ApplyError::Unavailable)?;
         let mut wanted = Wanted::of(&batch.commands);
         wanted.is_beside = batch.waits;
+        wanted.know(self.numbers.find(wanted.keys_of_items.iter()));
         let (mut raced, mut locked, mut races) = (None, None, 0_u64);
         for tried in 0..ATTEMPTS {
             match self.attempt(&mut connection, batch, &mut wanted, tried).await {
@@ -128,6 +131,14 @@ impl Desk {
             self.watch.note(life.server_now);
         }
         self.stuck.forget(hand.names.keys());
+        let misnamed = wanted.misnamed(&hand.names);
+        if !misnamed.is_empty() {
+            self.numbers.forget(misnamed.iter());
+            return Ok(Attempt::WantsMore);
+        }
+        if !wanted.keys_of_items.is_empty() {
+            self.numbers.note(hand.numbers.iter());
+        }
         if !hand.missing.is_empty() {
             wanted.items.append(&mut hand.missing);
             return Ok(Attempt::WantsMore);

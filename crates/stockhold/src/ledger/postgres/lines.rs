@@ -5,27 +5,15 @@
 //! active, and has its deadline, it is as it was placed, and its rows in `active` are there. Whoever
 //! removes them counts them, and so finds out.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use stockhold_core::{Hold, HoldId, Timestamp};
 
-use super::rows::ItemNumber;
+use super::{recent::Recent, rows::ItemNumber};
 
-/// Holds of one generation; two are kept. One takes about 350 bytes.
-const MOST: usize = 100_000;
-
-/// The holds that were noted last.
+/// The holds that were noted last. One takes about 350 bytes.
 #[derive(Debug, Default)]
-pub(super) struct Lines(Mutex<Generations>);
-
-#[derive(Debug, Default)]
-struct Generations {
-    young: HashMap<HoldId, Noted>,
-    old: HashMap<HoldId, Noted>,
-}
+pub(super) struct Lines(Mutex<Recent<HoldId, Noted>>);
 
 /// What is known of a hold.
 #[derive(Clone, Debug)]
@@ -37,21 +25,16 @@ pub(super) struct Noted {
 
 impl Lines {
     pub(super) fn note(&self, holds: impl Iterator<Item = Noted>) {
-        let mut generations = self.generations();
-        for noted in holds {
-            if generations.young.len() >= MOST {
-                generations.old = std::mem::take(&mut generations.young);
-            }
-            generations.young.insert(noted.hold.id, noted);
-        }
+        let mut recent = self.recent();
+        holds.for_each(|noted| recent.insert(noted.hold.id, noted));
     }
 
     /// Those that are known; the others.
     pub(super) fn find(&self, holds: impl Iterator<Item = HoldId>) -> (Vec<Noted>, Vec<HoldId>) {
-        let generations = self.generations();
+        let recent = self.recent();
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
         for id in holds {
-            match generations.get(id) {
+            match recent.get(&id) {
                 Some(noted) => known.push(noted.clone()),
                 None => unknown.push(id),
             }
@@ -61,21 +44,14 @@ impl Lines {
 
     /// The hold has this deadline: another instance may have given it more time.
     pub(super) fn check(&self, id: HoldId, deadline: Timestamp) {
-        let mut generations = self.generations();
-        if generations.get(id).is_some_and(|noted| noted.hold.deadline != deadline) {
-            generations.young.remove(&id);
-            generations.old.remove(&id);
+        let mut recent = self.recent();
+        if recent.get(&id).is_some_and(|noted| noted.hold.deadline != deadline) {
+            recent.remove(&id);
         }
     }
 
-    fn generations(&self) -> MutexGuard<'_, Generations> {
+    fn recent(&self) -> MutexGuard<'_, Recent<HoldId, Noted>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Generations {
-    fn get(&self, id: HoldId) -> Option<&Noted> {
-        self.young.get(&id).or_else(|| self.old.get(&id))
     }
 }
 
@@ -103,21 +79,6 @@ mod tests {
             replaced_by: None,
         };
         Noted { items: Box::from([i64::from(n)]), hold: Arc::new(hold) }
-    }
-
-    #[test]
-    fn what_was_noted_last_is_known_and_the_memory_is_bounded() {
-        let lines = Lines::default();
-        let many = u32::try_from(3 * MOST).unwrap();
-        for n in 0..many {
-            lines.note([noted(n)].into_iter());
-        }
-        let (known, unknown) = lines.find([id(0), id(many - 1), id(many)].into_iter());
-        let known: Vec<_> = known.iter().map(|noted| noted.hold.id).collect();
-        assert_eq!(known, [id(many - 1)]);
-        assert_eq!(unknown, [id(0), id(many)]);
-        let generations = lines.generations();
-        assert!(generations.young.len() + generations.old.len() <= 2 * MOST);
     }
 
     #[test]

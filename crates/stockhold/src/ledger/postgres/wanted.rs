@@ -7,13 +7,18 @@ use std::{
 
 use stockhold_core::{Action, Command, HoldId, ItemKey, KeyId, OnExpired, Quantity, StockItem};
 
-use super::{lines::Noted, rows::ItemNumber};
+use super::{
+    lines::Noted,
+    rows::{ItemNumber, Names},
+};
 
 /// The rows that commands name.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
-    /// Items by name.
+    /// Items by name, as far as their numbers are not known.
     pub(super) keys_of_items: BTreeSet<Arc<ItemKey>>,
+    /// Items by name whose numbers are known.
+    known: Vec<(Arc<ItemKey>, ItemNumber)>,
     /// Items by number: those of holds that are named, or were met.
     pub(super) items: BTreeSet<ItemNumber>,
     /// Of those, the ones that only due holds want, which are to be reclaimed.
@@ -88,6 +93,29 @@ impl Wanted {
             | Action::Revoke { .. }
             | Action::Cancel { .. } => {}
         }
+    }
+
+    /// These items need not be looked up by their names.
+    pub(super) fn know(&mut self, known: Vec<(Arc<ItemKey>, ItemNumber)>) {
+        for (key, number) in &known {
+            self.keys_of_items.remove(key);
+            self.items.insert(*number);
+        }
+        self.known = known;
+    }
+
+    /// Items that were known by another number than they have: from now on they are looked up.
+    pub(super) fn misnamed(&mut self, names: &Names) -> Vec<Arc<ItemKey>> {
+        let is_right = |(key, number): &(Arc<ItemKey>, ItemNumber)| names.get(number) == Some(key);
+        if self.known.iter().all(is_right) {
+            return Vec::new();
+        }
+        let wrong: Vec<_> = self.known.extract_if(.., |known| !is_right(known)).collect();
+        for (key, number) in &wrong {
+            self.keys_of_items.insert(Arc::clone(key));
+            self.items.remove(number);
+        }
+        wrong.into_iter().map(|(key, _)| key).collect()
     }
 
     /// These are the items of a hold that is named.
