@@ -143,7 +143,7 @@ impl PostgresLedger {
         refuse_to_be_sealed(&mut connection).await.map_err(Trouble::into_failure)?;
         let time = time(&mut connection, &options).await.map_err(Trouble::into_failure)?;
         drop(connection);
-        let desk = desk(link, options.limits, time);
+        let desk = Desk { allow_unsafe: options.allow_unsafe, ..desk(link, options.limits, time) };
         #[cfg(feature = "conformance")]
         let desk = Desk { instance: options.instance.unwrap_or(desk.instance), ..desk };
         Ok(Self { desk: Arc::new(desk) })
@@ -175,7 +175,8 @@ impl PostgresLedger {
 
 fn desk(link: Link, limits: Limits, time: Time) -> Desk {
     let (stuck, watch, lines, numbers, floor, tidy) = Default::default();
-    Desk { link, limits, time, instance: instance(), stuck, watch, lines, numbers, floor, tidy }
+    let (allow_unsafe, instance) = (false, instance());
+    Desk { link, limits, time, allow_unsafe, instance, stuck, watch, lines, numbers, floor, tidy }
 }
 
 /// A shop that moves is not served from here any more, or not yet.

@@ -101,6 +101,11 @@ impl Postgres {
         self.server.url_of(&self.database)
     }
 
+    /// Does something by hand.
+    pub(crate) fn sql(&self, statement: &str) -> String {
+        self.server.psql_at(&self.url(), statement).expect("it works")
+    }
+
     /// As an instance with this number.
     pub(crate) async fn open_as(&self, instance: i32, limits: Limits) -> Arc<dyn Ledger> {
         let (clock, instance) = (Some(Arc::new(self.clock.clone()) as Arc<_>), Some(instance));

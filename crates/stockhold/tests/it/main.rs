@@ -19,6 +19,8 @@ mod moving;
 mod overload;
 #[cfg(feature = "postgres")]
 mod postgres_server;
+#[cfg(feature = "postgres")]
+mod pressed;
 mod repeating;
 mod selling;
 mod settling;

@@ -36,6 +36,8 @@ pub(super) struct Desk {
     pub(super) link: Link,
     pub(super) limits: Limits,
     pub(super) time: Time,
+    /// Go on though Postgres may lose what it has answered.
+    pub(super) allow_unsafe: bool,
     /// A number that marks the holds that were placed here.
     pub(super) instance: i32,
     pub(super) stuck: Stuck,
@@ -131,6 +133,9 @@ impl Desk {
                 Loaded::Hand(hand, life) => (*hand, life),
                 Loaded::WasAway => return Ok(Attempt::WasAway),
             };
+        if !(life.is_synced || self.allow_unsafe) {
+            return Err(Trouble::Away(failure::not_synced()));
+        }
         pass(Point::AfterLocks, &batch.commands);
         if matches!(self.time, Time::Server) {
             self.watch.note(life.server_now, life.read_at);

@@ -155,6 +155,12 @@ pub(super) fn locked() -> Failure {
     Failure::new(FailureKind::Unavailable, LOCKED)
 }
 
+/// A commit would not wait for its disk.
+pub(super) fn not_synced() -> Failure {
+    let message = "synchronous_commit is off here: see stockhold doctor";
+    Failure::new(FailureKind::Unavailable, message)
+}
+
 /// A commit that did not wait for the standby that it should have waited for.
 pub(super) fn unconfirmed() -> Failure {
     let message = "a commit did not wait for the standby";

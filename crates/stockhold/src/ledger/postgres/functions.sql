@@ -32,7 +32,7 @@ END $$;
 CREATE FUNCTION open_batch(
     numbers bigint[], skus text[], locations text[], keys uuid[], moves boolean, lock_timeout text,
     OUT server_now bigint, OUT alive_at bigint, OUT graces bigint[], OUT sealed text,
-    OUT ahead bigint, OUT last_movement bigint,
+    OUT ahead bigint, OUT synchronous_commit text, OUT last_movement bigint,
     OUT item bigint[], OUT sku text[], OUT location text[], OUT on_hand bigint[],
     OUT held bigint[], OUT allocated bigint[], OUT lent bigint[], OUT safety_stock bigint[],
     OUT version bigint[], OUT touched_at bigint[],
@@ -54,8 +54,9 @@ BEGIN
     IF moves THEN
         SELECT last_movement INTO last_movement FROM counter FOR NO KEY UPDATE;
     END IF;
-    SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, alive_at, graces, sealed, test_ahead()
-        INTO server_now, alive_at, graces, sealed, ahead FROM ledger;
+    SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, alive_at, graces, sealed,
+            test_ahead(), current_setting('synchronous_commit')
+        INTO server_now, alive_at, graces, sealed, ahead, synchronous_commit FROM ledger;
     IF cardinality(keys) > 0 THEN
         SELECT array_agg(key), array_agg(digest), array_agg(hold), array_agg(movement)
             INTO key, digest, hold, movement FROM idempotency WHERE key = ANY (keys);

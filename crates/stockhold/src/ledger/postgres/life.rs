@@ -46,6 +46,9 @@ pub(super) struct Life {
     /// When that was, by the time since boot.
     pub(super) read_at: Duration,
     pub(super) liveness: Liveness,
+    /// Whether a commit waits for its disk: what others have set for a role, or left behind in a pooled
+    /// connection, may differ from one transaction to the next.
+    pub(super) is_synced: bool,
     sealed: Option<String>,
     sign_after: Duration,
     lock: &'static str,
@@ -55,7 +58,8 @@ pub(super) struct Life {
 /// it begins (`functions.sql`). A test can let time pass for all instances, and moves `alive_at` as
 /// well, or that would be an outage.
 const READ: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, \
-                    alive_at, graces, sealed, test_ahead() FROM ledger";
+                    alive_at, graces, sealed, test_ahead(), \
+                    current_setting('synchronous_commit') FROM ledger";
 
 /// Reads the row. To be asked after the last lock was had.
 pub(super) async fn read(client: &Client) -> Result<Row, Error> {
@@ -74,8 +78,8 @@ impl Life {
             Time::Hand(clock) => (clock.now(), Duration::from_millis(1), WHEN_FREE),
         };
         let (liveness, sealed) = (rows::liveness(row, 1)?, rows::column(row, 3)?);
-        let read_at = SystemClock.boot();
-        Ok(Self { now, server_now, read_at, liveness, sealed, sign_after, lock })
+        let (is_synced, read_at) = (rows::column::<&str>(row, 5)? != "off", SystemClock.boot());
+        Ok(Self { now, server_now, read_at, liveness, is_synced, sealed, sign_after, lock })
     }
 
     /// # Errors

@@ -67,17 +67,17 @@ impl<'a> Opening<'a> {
 
 /// The number of the last movement, if the batch may count on.
 pub(super) fn last_movement(opened: &Row) -> Result<Option<i64>, Damaged> {
-    rows::column(opened, 5)
+    rows::column(opened, 6)
 }
 
 /// The stock rows that are locked now.
 pub(super) fn stock(opened: &Row) -> Result<Vec<Result<Numbered, Damaged>>, Damaged> {
-    rows::stock_items(opened, 6)
+    rows::stock_items(opened, 7)
 }
 
 /// The keys that are there.
 pub(super) fn keys(opened: &Row) -> Result<Vec<KeyRow>, Damaged> {
-    rows::keys(opened, 16)
+    rows::keys(opened, 17)
 }
 
 /// All stock rows of a batch, by their numbers and by their names.
