@@ -30,8 +30,8 @@ pub use self::{
     url::PostgresUrl,
 };
 use super::{
-    Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page, Retired,
-    StockQuery,
+    Alarms, Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page,
+    Retired, StockQuery,
 };
 use crate::{Failure, FailureKind};
 
@@ -343,6 +343,14 @@ impl Ledger for PostgresLedger {
         let looked = snapshot::look(&self.desk, async |_| Ok(())).await;
         let (life, ()) = looked.map_err(Trouble::into_failure)?;
         Ok(life.into_sealed())
+    }
+
+    fn alarms(&self) -> Option<Alarms> {
+        Some(Alarms {
+            clock_steps: self.desk.watch.steps(),
+            lost_batches: self.desk.link.witness.lost(),
+            unconfirmed_commits: self.desk.link.unconfirmed(),
+        })
     }
 
     fn is_shared(&self) -> bool {
