@@ -139,6 +139,7 @@ impl EngineBuilder {
                 settings: settings.clone(),
                 tally: Arc::default(),
                 broken: HashMap::new(),
+                told_again: None,
             };
             tasks.push(tokio::spawn(sweeper.run(stopped.clone())));
         }

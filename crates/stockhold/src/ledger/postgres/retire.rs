@@ -54,8 +54,8 @@ pub(super) async fn some(
     let (retired, now) = step?;
     if let Err(trouble) = tidy(&mut connection, desk, now, age).await {
         super::batch::roll_back(&mut connection).await;
-        let error = trouble.into_failure();
-        tracing::warn!(%error, "old batches and keys cannot be removed");
+        let failure = trouble.into_failure();
+        tracing::warn!(error = %failure.chain(), "old batches and keys cannot be removed");
     }
     Ok(retired)
 }
