@@ -274,23 +274,25 @@ impl Lane {
 
     /// Commands whose rows somebody else has locked wait beside the lane, so that nobody waits for
     /// them; but not for longer than their callers do, and not without a bound.
-    fn put_aside(&self, mut piece: Piece, failure: &Failure) {
-        let now = self.shared.clock.boot();
+    fn put_aside(&self, piece: Piece, failure: &Failure) {
+        let (late, mut piece) = piece.late(self.shared.clock.boot());
+        self.fail_all(late, failure);
+        if piece.commands.is_empty() {
+            return;
+        }
         let mut stuck = self.shared.stuck.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting: usize = stuck.iter().map(|piece| piece.commands.len()).sum();
-        let is_full =
-            waiting.saturating_add(piece.commands.len()) > self.shared.settings.max_waiting;
-        if now >= piece.until || is_full {
+        if waiting.saturating_add(piece.commands.len()) > self.shared.settings.max_waiting {
             drop(stuck);
-            let commands = std::mem::take(&mut piece.commands);
-            return self.fail(piece, &commands, failure);
+            return self.fail_all(piece, failure);
         }
         piece.is_stuck = true;
         stuck.push(piece);
         self.shared.has_stuck.notify_one();
     }
 
-    /// Tries again what was put aside, until the lane is closed and nothing is left of it.
+    /// Tries again what was put aside, until the lane is closed and nothing is left of it. All together:
+    /// each attempt may wait for a row that is locked.
     pub(crate) async fn run_aside(self) {
         loop {
             let pieces = std::mem::take(
@@ -303,11 +305,20 @@ impl Lane {
                 self.shared.has_stuck.notified().await;
                 continue;
             }
-            for piece in pieces {
-                self.work(piece).await;
+            for piece in Piece::folded(pieces, self.shared.settings.batch_commands) {
+                let (late, piece) = piece.late(self.shared.clock.boot());
+                self.fail_all(late, &locked());
+                if !piece.commands.is_empty() {
+                    self.work(piece).await;
+                }
             }
             self.shared.clock.sleep(STUCK_PAUSE).await;
         }
+    }
+
+    fn fail_all(&self, mut piece: Piece, failure: &Failure) {
+        let commands = std::mem::take(&mut piece.commands);
+        self.fail(piece, &commands, failure);
     }
 
     fn fail(&self, mut piece: Piece, commands: &[Command], failure: &Failure) {
@@ -332,7 +343,10 @@ impl Lane {
         self.shared.metrics.committed(self.shared.clock.boot().saturating_sub(begun));
         match result {
             Ok(applied) => Ok(applied),
-            Err(ApplyError::Refused(failure)) => Err(Setback::Refused(failure)),
+            Err(ApplyError::Refused { failure, races }) => {
+                self.shared.metrics.raced(races);
+                Err(Setback::Refused(failure))
+            }
             Err(ApplyError::Unavailable(failure)) => Err(Setback::Unavailable(failure)),
             Err(ApplyError::Stuck { commands, failure }) => Err(Setback::Stuck(commands, failure)),
             Err(ApplyError::Unknown { applied, failure }) => {
@@ -368,13 +382,13 @@ impl Lane {
     fn answer(&self, piece: Piece, applied: Applied) {
         const WORTH_A_TASK: usize = 64;
         self.shared.alarm.ring_in(applied.next_due);
-        let replies = piece.replies.into_iter().zip(applied.answers);
-        if replies.len() < WORTH_A_TASK {
-            replies.for_each(|(reply, answer)| reply.send(answer.map_err(answered)));
+        let answers = piece.callers.into_iter().zip(applied.answers);
+        if answers.len() < WORTH_A_TASK {
+            answers.for_each(|(caller, answer)| caller.send(answer.map_err(answered)));
         } else {
             // The next batch does not wait until a thousand callers are woken.
             tokio::spawn(async move {
-                replies.for_each(|(reply, answer)| reply.send(answer.map_err(answered)));
+                answers.for_each(|(caller, answer)| caller.send(answer.map_err(answered)));
             });
         }
     }
@@ -404,6 +418,11 @@ fn answered(rejection: Rejection) -> Error {
         return Failure::new(FailureKind::Internal, "the ledger is damaged").into();
     }
     rejection.into()
+}
+
+/// Somebody else had the row for as long as the caller has waited.
+fn locked() -> Failure {
+    Failure::new(FailureKind::Unavailable, "a stock row is locked by another program")
 }
 
 /// Also if the lane ended before it could answer.

@@ -177,7 +177,7 @@ impl Layer for FaultLedger {
         }
         if self.is_poisoned(&batch) {
             let failure = Failure::new(FailureKind::Internal, "a poisoned command");
-            return Err(ApplyError::Refused(failure));
+            return Err(ApplyError::Refused { failure, races: 0 });
         }
         let applied = self.inner.apply(batch).await?;
         match &fault {

@@ -105,7 +105,12 @@ pub struct Alarms {
 pub enum ApplyError {
     /// Nothing was written, because of what one of the commands meets or would write. Without
     /// that command the batch would have gone through.
-    Refused(Failure),
+    Refused {
+        /// What happened.
+        failure: Failure,
+        /// How often it was begun anew because somebody else was first.
+        races: u64,
+    },
     /// Nothing was written, whatever the commands are: the ledger cannot be reached, is full, ...
     Unavailable(Failure),
     /// Nothing was written: these commands, by their places in the batch, name rows that somebody

@@ -147,7 +147,7 @@ impl Metrics {
         if !commands.is_empty() {
             self.batch_commands.observe(as_f64(commands.len()));
         }
-        self.races.inc_by(applied.races);
+        self.raced(applied.races);
         let outcomes = applied.answers.iter().map(outcome);
         self.count(commands.iter().map(|command| command.action.verb()).zip(outcomes));
         for (what, units) in applied.traffic.units().filter(|(_, units)| *units > 0) {
@@ -159,6 +159,11 @@ impl Metrics {
         if let (Some(gauge), Some(active)) = (&self.holds_active, applied.active_holds) {
             gauge.set(i64::try_from(active).unwrap_or(i64::MAX));
         }
+    }
+
+    /// A batch was begun anew so often because somebody else was first.
+    pub(crate) fn raced(&self, races: u64) {
+        self.races.inc_by(races);
     }
 
     /// Commands with these verbs failed, all for the same reason.

@@ -68,15 +68,28 @@ impl Reply {
     }
 }
 
+/// Who waits for a command that is on its way.
+#[derive(Debug)]
+pub(super) struct WaitingCaller {
+    reply: Reply,
+    /// When it stops waiting, on the boot clock.
+    until: Duration,
+}
+
+impl WaitingCaller {
+    pub(super) fn send(self, answer: Answer) {
+        self.reply.send(answer);
+    }
+}
+
 /// Commands on their way, and who waits for each.
 #[derive(Debug)]
 pub(super) struct Piece {
     pub(super) commands: Vec<Command>,
-    pub(super) replies: Vec<Reply>,
+    /// None any more, once they were told that it takes too long.
+    pub(super) callers: Vec<WaitingCaller>,
     /// How long the oldest of them had waited when it was taken.
     pub(super) waited: Duration,
-    /// When their callers stop waiting, on the boot clock.
-    pub(super) until: Duration,
     /// They wait for rows that somebody else has locked.
     pub(super) is_stuck: bool,
     /// The groups of which it has a part.
@@ -142,24 +155,23 @@ impl Queues {
         let beat = std::mem::take(&mut self.beat);
         let mut piece = Piece {
             commands: Vec::new(),
-            replies: Vec::new(),
+            callers: Vec::new(),
             waited: Duration::ZERO,
-            until: Duration::ZERO,
             is_stuck: false,
             groups: Vec::new(),
         };
-        let mut room = Room { commands: settings.batch_commands, bytes: settings.batch_bytes };
+        let patience = settings.command_deadline;
+        let mut room =
+            Room { commands: settings.batch_commands, bytes: settings.batch_bytes, now, patience };
         let share = settings.batch_commands / 3;
         let are_sweeps_behind = self.sweeps.len() > settings.batch_commands;
         let of_places = if are_sweeps_behind { share.div_ceil(4) } else { share };
         for shares in [[share, share, of_places], [usize::MAX; 3]] {
             let queues = [&mut self.settles, &mut self.sweeps, &mut self.places];
             for (queue, most) in queues.into_iter().zip(shares) {
-                piece.take_from(queue, most, &mut room, now, &self.together);
+                piece.take_from(queue, most, &mut room, &self.together);
             }
         }
-        let deadline = now.saturating_add(settings.command_deadline);
-        piece.until = deadline.saturating_sub(piece.waited);
         if !beat && piece.commands.is_empty() {
             return None;
         }
@@ -204,10 +216,13 @@ impl Queues {
     }
 }
 
-/// What still fits into a batch.
+/// What still fits into a batch that is taken now.
 struct Room {
     commands: usize,
     bytes: usize,
+    now: Duration,
+    /// For how long a caller waits.
+    patience: Duration,
 }
 
 impl Piece {
@@ -216,7 +231,6 @@ impl Piece {
         queue: &mut VecDeque<Waiting>,
         most: usize,
         room: &mut Room,
-        now: Duration,
         together: &[Group],
     ) {
         let has_begun = |waiting: &Waiting| waiting.group.is_some_and(|g| together.contains(&g));
@@ -230,39 +244,64 @@ impl Piece {
             }
             room.commands -= 1;
             room.bytes = room.bytes.saturating_sub(about_bytes(&waiting.command));
-            self.waited = self.waited.max(now.saturating_sub(waiting.since));
+            self.waited = self.waited.max(room.now.saturating_sub(waiting.since));
             if let Some(group) = waiting.group.filter(|group| !self.groups.contains(group)) {
                 self.groups.push(group);
             }
             self.commands.push(waiting.command);
-            self.replies.push(waiting.reply);
+            let until = waiting.since.saturating_add(room.patience);
+            self.callers.push(WaitingCaller { reply: waiting.reply, until });
         }
     }
 
-    /// Deals the commands of a refused batch, with who waits for them, into two pieces. If nobody
-    /// waits any more, their callers were told that it took too long.
-    pub(super) fn halves(mut self, commands: &[Command]) -> (Self, Self) {
+    /// Deals the commands of a refused batch, with who waits for them, into two pieces.
+    pub(super) fn halves(self, commands: &[Command]) -> (Self, Self) {
         let half = commands.len() / 2;
-        let rest_replies = self.replies.split_off(half.min(self.replies.len()));
-        let first_replies = std::mem::take(&mut self.replies);
-        let (first, rest) = commands.split_at(half);
-        let piece =
-            |some: &[Command], replies| Self { commands: some.to_vec(), replies, ..self.empty() };
-        (piece(first, first_replies), piece(rest, rest_replies))
+        self.dealt(commands, |place, _| place < half)
     }
 
     /// Deals the commands of a batch into those at `places`, which rise, and the others.
-    pub(super) fn parted(mut self, commands: &[Command], places: &[usize]) -> (Self, Self) {
-        let (mut stuck, mut rest) = (self.empty(), self.empty());
-        let mut replies = self.replies.drain(..);
+    pub(super) fn parted(self, commands: &[Command], places: &[usize]) -> (Self, Self) {
+        self.dealt(commands, |place, _| places.binary_search(&place).is_ok())
+    }
+
+    /// Deals its commands into those for which nobody waits any more, and the others.
+    pub(super) fn late(mut self, now: Duration) -> (Self, Self) {
+        let commands = std::mem::take(&mut self.commands);
+        self.dealt(&commands, |_, caller| caller.is_none_or(|caller| caller.until <= now))
+    }
+
+    /// If nobody waits any more, their callers were told that it took too long.
+    fn dealt(
+        mut self,
+        commands: &[Command],
+        is_first: impl Fn(usize, Option<&WaitingCaller>) -> bool,
+    ) -> (Self, Self) {
+        let (mut first, mut rest) = (self.empty(), self.empty());
+        let mut callers = std::mem::take(&mut self.callers).into_iter();
         for (place, command) in commands.iter().enumerate() {
-            let is_stuck = places.binary_search(&place).is_ok();
-            let piece = if is_stuck { &mut stuck } else { &mut rest };
+            let caller = callers.next();
+            let piece = if is_first(place, caller.as_ref()) { &mut first } else { &mut rest };
             piece.commands.push(command.clone());
-            piece.replies.extend(replies.next());
+            piece.callers.extend(caller);
         }
-        drop(replies);
-        (stuck, rest)
+        (first, rest)
+    }
+
+    /// Puts pieces together, as far as they fit into batches of so many commands.
+    pub(super) fn folded(pieces: Vec<Self>, most: usize) -> Vec<Self> {
+        let mut folded: Vec<Self> = Vec::new();
+        for mut piece in pieces {
+            match folded.last_mut() {
+                Some(last) if last.commands.len().saturating_add(piece.commands.len()) <= most => {
+                    last.commands.append(&mut piece.commands);
+                    last.callers.append(&mut piece.callers);
+                    last.waited = last.waited.max(piece.waited);
+                }
+                _ => folded.push(piece),
+            }
+        }
+        folded
     }
 
     pub(super) fn groups(&self) -> Vec<Group> {
@@ -271,14 +310,14 @@ impl Piece {
 
     /// The groups are done when the piece that was taken is.
     fn empty(&self) -> Self {
-        let (waited, until, is_stuck) = (self.waited, self.until, self.is_stuck);
-        let (commands, replies, groups) = (Vec::new(), Vec::new(), Vec::new());
-        Self { commands, replies, waited, until, is_stuck, groups }
+        let (waited, is_stuck) = (self.waited, self.is_stuck);
+        let (commands, callers, groups) = (Vec::new(), Vec::new(), Vec::new());
+        Self { commands, callers, waited, is_stuck, groups }
     }
 
     pub(super) fn fail(&mut self, failure: &Failure) {
-        for reply in self.replies.drain(..) {
-            reply.send(Err(failure.again().into()));
+        for caller in self.callers.drain(..) {
+            caller.send(Err(failure.again().into()));
         }
     }
 }

@@ -66,7 +66,7 @@ mod write;
 
 /// Begins a transaction that writes. An instance that is paused in the middle of one must not hold a
 /// hot row for long.
-const BEGIN: &str = "BEGIN; SELECT begin_batch('400ms')";
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT begin_batch('350ms')";
 
 /// How to open a [`PostgresLedger`].
 #[derive(Clone, Debug)]
@@ -275,7 +275,7 @@ impl Ledger for PostgresLedger {
     /// Writes, so that the answer waits for a standby as the batch itself should have.
     async fn landed(&self, id: BatchId) -> Result<bool, Failure> {
         self.check_open()?;
-        let mut connection = self.desk.link.connection().await?;
+        let mut connection = self.desk.link.connection_soon().await?;
         let unconfirmed = self.desk.link.unconfirmed();
         let id = Uuid::from_bytes(id.0);
         let touch = "UPDATE batch SET at = at WHERE id = $1";

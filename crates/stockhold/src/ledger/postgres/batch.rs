@@ -65,47 +65,52 @@ impl Desk {
         let mut wanted = Wanted::of(&batch.commands);
         wanted.is_beside = batch.waits;
         wanted.know(self.numbers.find(wanted.keys_of_items.iter()));
-        let (mut raced, mut locked, mut races) = (None, None, 0_u64);
+        let (mut last, mut races) = (None, 0_u64);
         for tried in 0..ATTEMPTS {
-            match self.attempt(&mut connection, batch, &mut wanted, tried).await {
+            let attempt = self.attempt(&mut connection, batch, &mut wanted, tried).await;
+            let trouble = match attempt {
                 Ok(Attempt::Done(applied)) => return Ok(Applied { races, ..applied }),
                 Ok(Attempt::InDoubt(applied, failure)) => {
-                    connection.discard();
                     let applied = Box::new(Applied { races, ..applied });
                     return Err(ApplyError::Unknown { applied, failure });
-                }
-                Ok(Attempt::WantsMore) => roll_back(&mut connection).await,
-                Ok(Attempt::WasAway) => {
-                    roll_back(&mut connection).await;
-                    if let Err(trouble) = life::note_outage(&mut connection, &self.time).await {
-                        return give_up(&mut connection, trouble).await;
-                    }
                 }
                 Ok(Attempt::Stuck(commands)) => {
                     return Err(ApplyError::Stuck { commands, failure: failure::locked() });
                 }
-                Err(Trouble::Raced(failure)) => {
-                    roll_back(&mut connection).await;
-                    wanted.trust_nothing();
-                    races = races.saturating_add(1);
-                    raced = Some(failure);
+                Ok(Attempt::WantsMore) => {
+                    connection.roll_back().await;
+                    continue;
                 }
-                Err(Trouble::Locked(failure)) => {
-                    roll_back(&mut connection).await;
-                    let stuck = self.find_stuck(&mut connection, &wanted, batch).await;
-                    match stuck.map_err(ApplyError::Unavailable)? {
-                        Some(commands) => return Err(ApplyError::Stuck { commands, failure }),
-                        None => locked = Some(failure),
+                Ok(Attempt::WasAway) => {
+                    connection.roll_back().await;
+                    match life::note_outage(&mut connection, &self.time).await {
+                        Ok(()) => continue,
+                        Err(trouble) => trouble,
                     }
                 }
-                Err(trouble) => return give_up(&mut connection, trouble).await,
+                Err(trouble) => trouble,
+            };
+            connection.roll_back().await;
+            match &trouble {
+                Trouble::Raced(_) => {
+                    wanted.trust_nothing();
+                    races = races.saturating_add(1);
+                }
+                Trouble::Locked(_) => {
+                    let stuck = self.find_stuck(&mut connection, &wanted, batch).await;
+                    if let Some(commands) = stuck.map_err(ApplyError::Unavailable)? {
+                        return Err(ApplyError::Stuck { commands, failure: failure::locked() });
+                    }
+                    // It is free, or those before us make haste.
+                    wanted.is_beside = false;
+                }
+                _ => return Err(refusal(trouble, races)),
             }
+            last = Some(trouble);
         }
         // Whoever is first eight times in a row is no other instance, but a row that is there.
-        match raced {
-            Some(failure) => Err(ApplyError::Refused(failure)),
-            None => Err(ApplyError::Unavailable(locked.unwrap_or_else(failure::silent))),
-        }
+        let last = last.unwrap_or_else(|| Trouble::Away(failure::silent()));
+        Err(refusal(last, races))
     }
 
     async fn attempt(
@@ -128,7 +133,7 @@ impl Desk {
             };
         pass(Point::AfterLocks, &batch.commands);
         if matches!(self.time, Time::Server) {
-            self.watch.note(life.server_now);
+            self.watch.note(life.server_now, life.read_at);
         }
         self.stuck.forget(hand.names.keys());
         let misnamed = wanted.misnamed(&hand.names);
@@ -167,19 +172,23 @@ impl Desk {
         applied: Applied,
     ) -> Result<Attempt, Trouble> {
         let (is_changed, sign) = (hand.book.is_changed(), life.sign(hand.book.liveness()));
-        if !is_changed && sign.is_none() {
-            roll_back(connection).await;
+        // Who is told that something was done before is told so when a standby has it too: a commit that
+        // did not wait for it can be seen here.
+        let confirms = applied.answers.iter().any(Result::is_ok);
+        if !(is_changed || confirms || sign.is_some()) {
+            connection.roll_back().await;
             return Ok(Attempt::Done(applied));
         }
         if is_changed {
             pass(Point::BeforeWrite, &batch.commands);
             write::new_items(connection, hand).await?;
         }
-        let rows = is_changed.then(|| Columns::of(hand, batch.id, self.instance));
+        let rows = (is_changed || confirms).then(|| Columns::of(hand, batch.id, self.instance));
         let transaction = Transaction::new(rows.as_ref(), sign.as_ref());
         let unconfirmed = self.link.unconfirmed();
         let sent = send(connection, &transaction, &batch.commands).await;
         pass(Point::AfterCommit, &batch.commands);
+        connection.has_ended();
         let doubt = match sent {
             Ok(Ok(())) if self.link.unconfirmed() == unconfirmed => None,
             Ok(Ok(())) => Some(failure::unconfirmed()),
@@ -191,13 +200,14 @@ impl Desk {
         };
         match doubt {
             Some(failure) if !Bug::AckBeforeCommit.is_made() => {
+                connection.discard();
                 Ok(Attempt::InDoubt(applied, failure))
             }
             _ => {
-                if is_changed {
+                if rows.is_some() {
                     self.link.witness.note(batch.id, hand.now);
-                    self.lines.note(hand.noted());
                 }
+                self.lines.note(hand.noted());
                 Ok(Attempt::Done(applied))
             }
         }
@@ -242,14 +252,13 @@ async fn send(
     connection.trip(async |client| Ok(transaction.commit(client).await)).await
 }
 
-async fn give_up(connection: &mut Connection<'_>, trouble: Trouble) -> Result<Applied, ApplyError> {
-    roll_back(connection).await;
+fn refusal(trouble: Trouble, races: u64) -> ApplyError {
     match trouble {
         Trouble::Rows(failure) | Trouble::Raced(failure) | Trouble::Outdated(failure) => {
-            Err(ApplyError::Refused(failure))
+            ApplyError::Refused { failure, races }
         }
         Trouble::Away(failure) | Trouble::Late(failure) | Trouble::Locked(failure) => {
-            Err(ApplyError::Unavailable(failure))
+            ApplyError::Unavailable(failure)
         }
     }
 }
@@ -276,11 +285,4 @@ fn applied(hand: &Hand, answers: Vec<Result<Outcome, Rejection>>) -> Applied {
 
 fn is_damaged(answer: &Result<Outcome, Rejection>) -> bool {
     matches!(answer, Err(Rejection::Damaged { .. }))
-}
-
-/// Ends the transaction, if there is one. A connection on which even that fails is thrown away.
-pub(super) async fn roll_back(connection: &mut Connection<'_>) {
-    if connection.trip(async |client| client.batch_execute("ROLLBACK").await).await.is_err() {
-        connection.discard();
-    }
 }

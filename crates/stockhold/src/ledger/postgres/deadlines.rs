@@ -19,6 +19,8 @@ use crate::{
 
 /// A hold that another instance placed is left to that one for so long after it has died.
 const OTHERS: Duration = Duration::from_millis(500);
+/// When to look again if there may be one that was not looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// So many of the next deadlines are looked at, to find one of this instance among them.
 const LOOKED_AT: usize = 64;
 
@@ -145,8 +147,12 @@ pub(super) fn found(life: &Life, due: &[Row], next: &[Row]) -> Result<Due, Damag
         for (n, row) in (1..).zip(behind_mark) {
             let dies_at = life.liveness.effective(rows::timestamp(row, 1)?);
             let is_own: bool = rows::column(row, 2)?;
-            // Behind the last that was looked at there may be one of this instance.
-            let at = if is_own || n == LOOKED_AT { dies_at } else { dies_at.after(OTHERS) };
+            let at = match n {
+                _ if is_own => dies_at,
+                // Behind the last that was looked at there may be one of this instance.
+                LOOKED_AT => dies_at.max(life.now.after(LOOK_AGAIN)),
+                _ => dies_at.after(OTHERS),
+            };
             earliest = Some(earliest.map_or(at, |earliest| earliest.min(at)));
         }
     }

@@ -12,7 +12,11 @@ use super::{
 };
 #[cfg(feature = "conformance")]
 use crate::clock::LedgerClock;
-use crate::{Failure, FailureKind, crash::Point};
+use crate::{
+    Failure, FailureKind,
+    clock::{Clock, SystemClock},
+    crash::Point,
+};
 
 /// A sign of life is written at most that often; more often than a sweeper gives one, so that each
 /// of its own is written.
@@ -39,6 +43,8 @@ pub(super) struct Life {
     pub(super) now: Timestamp,
     /// What the server's own clock showed.
     pub(super) server_now: Timestamp,
+    /// When that was, by the time since boot.
+    pub(super) read_at: Duration,
     pub(super) liveness: Liveness,
     sealed: Option<String>,
     sign_after: Duration,
@@ -68,7 +74,8 @@ impl Life {
             Time::Hand(clock) => (clock.now(), Duration::from_millis(1), WHEN_FREE),
         };
         let (liveness, sealed) = (rows::liveness(row, 1)?, rows::column(row, 3)?);
-        Ok(Self { now, server_now, liveness, sealed, sign_after, lock })
+        let read_at = SystemClock.boot();
+        Ok(Self { now, server_now, read_at, liveness, sealed, sign_after, lock })
     }
 
     /// # Errors
@@ -146,6 +153,7 @@ pub(super) async fn note_outage(
     connection: &mut Connection<'_>,
     time: &Time,
 ) -> Result<(), Trouble> {
+    connection.begins();
     let read = connection.trip(async |client| {
         client.batch_execute(super::BEGIN).await?;
         client.query_typed("SELECT one FROM ledger FOR UPDATE", &[]).await?;
@@ -166,5 +174,7 @@ pub(super) async fn note_outage(
         Point::InOutage.pass();
         client.batch_execute("COMMIT").await
     });
-    write.await
+    write.await?;
+    connection.has_ended();
+    Ok(())
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use deadpool_postgres::{
-    Connect, Manager, ManagerConfig, Object, Pool, QueueMode, RecyclingMethod,
+    Connect, Manager, ManagerConfig, Object, Pool, PoolError, QueueMode, RecyclingMethod,
 };
 use futures_util::future::BoxFuture;
 use tokio::{
@@ -45,15 +45,23 @@ const MOST_PATIENCE: Duration = Duration::from_secs(30);
 /// After a failed attempt to connect, so long nobody tries again.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// A server without room for one more connection is asked again after so long.
+const NO_ROOM: Duration = Duration::from_millis(25);
+/// So many connections are left to batches, however many read at once.
+const FOR_BATCHES: usize = 3;
+
 /// A pool of connections, and what is known of the server behind it.
 pub(super) struct Link {
     pool: Pool,
     /// How long to wait for a new connection: for one host after the other.
     patience: Duration,
     turns: Semaphore,
+    /// Whoever only reads takes one of these first.
+    turns_to_read: Semaphore,
     /// When to try again, in ms since boot; 0 if the last attempt was well.
     down_until: AtomicU64,
-    is_trying: AtomicBool,
+    /// While the server is away, one at a time finds out whether it still is.
+    trying: tokio::sync::Mutex<()>,
     /// Commits that did not wait for a standby as they should have.
     unconfirmed: Arc<AtomicU64>,
     pub(super) witness: Arc<Witness>,
@@ -87,8 +95,30 @@ impl Link {
         let pool = Pool::builder(manager).max_size(connections).queue_mode(QueueMode::Lifo).build();
         let pool = pool.map_err(|e| failure::silent().caused_by(e))?;
         let turns = Semaphore::new(connections);
-        let (down_until, is_trying) = Default::default();
-        Ok(Self { pool, patience, turns, down_until, is_trying, unconfirmed, witness })
+        let turns_to_read = Semaphore::new(connections.saturating_sub(FOR_BATCHES).max(1));
+        let (down_until, trying) = Default::default();
+        Ok(Self { pool, patience, turns, turns_to_read, down_until, trying, unconfirmed, witness })
+    }
+
+    /// The same for whoever has to know: a server that was killed is back in a moment.
+    pub(super) async fn connection_soon(&self) -> Result<Connection<'_>, Failure> {
+        const ATTEMPTS: u32 = 4;
+        for _ in 1..ATTEMPTS {
+            if let Ok(connection) = self.connection().await {
+                return Ok(connection);
+            }
+            SystemClock.sleep(PAUSE).await;
+        }
+        self.connection().await
+    }
+
+    /// The same for whoever only reads: batches do not wait for a thousand of those.
+    pub(super) async fn connection_to_read(&self) -> Result<Connection<'_>, Failure> {
+        let turn = within(&SystemClock, TRIP, self.turns_to_read.acquire()).await;
+        let Some(Ok(turn)) = turn else { return Err(failure::silent()) };
+        let mut connection = self.connection().await?;
+        connection.turn_to_read = Some(turn);
+        Ok(connection)
     }
 
     /// A connection, when it is one's turn. Fails at once while the server is known to be away.
@@ -99,32 +129,47 @@ impl Link {
         if down_until == 0 {
             return self.connect().await.map(|object| self.lend(object, turn));
         }
-        if now() < down_until || self.is_trying.swap(true, Ordering::Relaxed) {
+        // Given back also by whoever stops waiting.
+        let Ok(_trying) = self.trying.try_lock() else { return Err(failure::silent()) };
+        if now() < down_until {
             return Err(failure::silent());
         }
-        let tried = self.connect().await;
-        self.is_trying.store(false, Ordering::Relaxed);
-        tried.map(|object| self.lend(object, turn))
+        self.connect().await.map(|object| self.lend(object, turn))
     }
 
     fn lend<'a>(&'a self, object: Object, turn: SemaphorePermit<'a>) -> Connection<'a> {
-        Connection { object: Some(object), pool: &self.pool, turn }
+        let (turn_to_read, is_dirty) = (None, false);
+        Connection { object: Some(object), pool: &self.pool, turn, turn_to_read, is_dirty }
     }
 
     async fn connect(&self) -> Result<Object, Failure> {
-        let failure = match within(&SystemClock, self.patience, self.pool.get()).await {
+        let failure = match within(&SystemClock, self.patience, self.any()).await {
             Some(Ok(object)) => {
                 self.down_until.store(0, Ordering::Relaxed);
                 return self.witness.check().map(|()| object);
             }
-            Some(Err(deadpool_postgres::PoolError::Backend(error))) => {
-                Trouble::from(error).into_failure()
-            }
+            Some(Err(PoolError::Backend(error))) => Trouble::from(error).into_failure(),
             Some(Err(error)) => failure::silent().caused_by(error),
             None => failure::silent(),
         };
         self.down_until.store(now().saturating_add(millis(PAUSE)), Ordering::Relaxed);
         Err(failure)
+    }
+
+    /// A connection of the pool. If the server has no room for another one, those that are there have
+    /// to do.
+    async fn any(&self) -> Result<Object, PoolError> {
+        loop {
+            match self.pool.get().await {
+                Err(PoolError::Backend(error))
+                    if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)
+                        && self.pool.status().size > 0 =>
+                {
+                    SystemClock.sleep(NO_ROOM).await;
+                }
+                other => return other,
+            }
+        }
     }
 
     /// How many commits so far did not wait for a standby as they should have.
@@ -135,6 +180,7 @@ impl Link {
     /// Connects no more.
     pub(super) fn close(&self) {
         self.turns.close();
+        self.turns_to_read.close();
         self.pool.close();
     }
 
@@ -143,12 +189,15 @@ impl Link {
     }
 }
 
-/// A connection that goes back to the pool, unless a trip on it did not come back.
+/// A connection that goes back to the pool, unless nobody knows what is going on on it: a trip did not
+/// come back, or a transaction was begun and not ended.
 pub(super) struct Connection<'a> {
     object: Option<Object>,
     pool: &'a Pool,
+    is_dirty: bool,
     #[expect(dead_code, reason = "gives the turn back when it is dropped")]
     turn: SemaphorePermit<'a>,
+    turn_to_read: Option<SemaphorePermit<'a>>,
 }
 
 impl Connection<'_> {
@@ -166,18 +215,34 @@ impl Connection<'_> {
         limit: Duration,
         work: impl AsyncFnOnce(&Client) -> Result<T, Error>,
     ) -> Result<T, Trouble> {
+        let was_dirty = std::mem::replace(&mut self.is_dirty, true);
         let Some(object) = self.object.as_ref() else {
             return Err(Trouble::Away(failure::silent()));
         };
-        match within(&SystemClock, limit, work(object)).await {
-            Some(Ok(value)) => Ok(value),
-            Some(Err(error)) => Err(error.into()),
-            None => {
-                self.discard();
-                // If the server stands still, so do all of them; nobody waits for each in turn.
-                self.pool.retain(|_, _| false);
-                Err(Trouble::Away(failure::silent()))
-            }
+        let Some(done) = within(&SystemClock, limit, work(object)).await else {
+            self.discard();
+            // If the server stands still, so do all of them; nobody waits for each in turn.
+            self.pool.retain(|_, _| false);
+            return Err(Trouble::Away(failure::silent()));
+        };
+        self.is_dirty = was_dirty;
+        done.map_err(Trouble::from)
+    }
+
+    /// A transaction is begun with the next trip, and ends with another one.
+    pub(super) const fn begins(&mut self) {
+        self.is_dirty = true;
+    }
+
+    /// The transaction that was begun has ended.
+    pub(super) const fn has_ended(&mut self) {
+        self.is_dirty = false;
+    }
+
+    /// Ends the transaction, if there is one.
+    pub(super) async fn roll_back(&mut self) {
+        if self.trip(async |client| client.batch_execute("ROLLBACK").await).await.is_ok() {
+            self.has_ended();
         }
     }
 
@@ -185,6 +250,14 @@ impl Connection<'_> {
     pub(super) fn discard(&mut self) {
         if let Some(object) = self.object.take() {
             drop(Object::take(object));
+        }
+    }
+}
+
+impl Drop for Connection<'_> {
+    fn drop(&mut self) {
+        if self.is_dirty {
+            self.discard();
         }
     }
 }
@@ -203,10 +276,14 @@ impl Connect for Dial {
         let (unconfirmed, witness) = (Arc::clone(&self.unconfirmed), Arc::clone(&self.witness));
         Box::pin(async move {
             let (client, mut connection) = hosts.connect(&tls).await?;
+            let is_greeted = Arc::new(AtomicBool::new(false));
+            let counts = Arc::clone(&is_greeted);
             let driver = tokio::spawn(async move {
                 while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
                     match message {
-                        Ok(AsyncMessage::Notice(notice)) if is_unconfirmed(&notice) => {
+                        Ok(AsyncMessage::Notice(notice))
+                            if counts.load(Ordering::Relaxed) && is_unconfirmed(&notice) =>
+                        {
                             unconfirmed.fetch_add(1, Ordering::Relaxed);
                             warn!(%notice, "a commit did not wait for the standby");
                         }
@@ -216,6 +293,9 @@ impl Connect for Dial {
                 }
             });
             witness.question(&client).await?;
+            // What it warns of as it greets, of collations for example, has arrived before this answer.
+            client.batch_execute("").await?;
+            is_greeted.store(true, Ordering::Relaxed);
             Ok((client, driver))
         })
     }

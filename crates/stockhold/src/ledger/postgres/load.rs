@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stockhold_core::{HoldId, Limits, Quantity};
+use stockhold_core::{HoldId, ItemKey, Limits, Quantity};
 use tokio_postgres::{Client, Error, Row, types::Type};
 use uuid::Uuid;
 
@@ -66,6 +66,7 @@ pub(super) async fn behind_locks(
     time: &Time,
 ) -> Result<Loaded, Trouble> {
     let opening = Opening::of(wanted);
+    connection.begins();
     let opened = connection.trip(async |client| opening.run(client).await);
     let opened = opened.await.map_err(Trouble::of_locking)?;
     let life = Life::of(&opened, time)?;
@@ -92,14 +93,15 @@ async fn read_on(
     let short = Short::of(hand, wanted.short(hand.items()));
     if !(named.is_empty() && movements.is_empty() && short.items.is_empty()) {
         let read = connection.trip(async |client| {
+            // Steps first: of a hold that is removed in between, nothing is left to be read.
             tokio::try_join!(biased;
-                holds(client, &named),
                 transitions(client, &named),
+                holds(client, &named),
                 find_movements(client, &movements),
                 short.due(client),
             )
         });
-        let (holds, transitions, movements, due) = read.await?;
+        let (transitions, holds, movements, due) = read.await?;
         hand.put_named(&holds, &transitions, wanted)?;
         hand.put_movements(&movements);
         read_due(connection, wanted, hand, &due).await?;
@@ -137,28 +139,33 @@ async fn read_due(
     }
     let ids = uuids(&ids);
     let read = connection.trip(
-        async |client| tokio::try_join!(biased; holds(client, &ids), transitions(client, &ids)),
+        async |client| tokio::try_join!(biased; transitions(client, &ids), holds(client, &ids)),
     );
-    let (holds, transitions) = read.await?;
+    let (transitions, holds) = read.await?;
     Ok(hand.put_due(&holds, &transitions, wanted)?)
 }
 
-/// Holds that may be reheld ask for units that nobody could know of before they were read.
+/// Holds that may be reheld ask for units that nobody could know of before they were read. Whether
+/// more is short than was known.
 fn reholds_run_short(hand: &Hand, wanted: &Wanted, short: &mut BTreeMap<ItemNumber, i64>) -> bool {
-    let known = short.len();
-    for hold in wanted.reholds.iter().filter_map(|id| hand.book.hold(*id)) {
-        for line in &hold.lines {
-            let item = hand.numbers.get(&line.item).zip(hand.book.item(&line.item));
-            let Some((number, item)) = item else { continue };
-            let asked = wanted.asked_of(&line.item).checked_add(line.requested);
-            let missing = asked.and_then(|asked| asked.checked_sub(item.available()));
-            let missing = missing.map_or(MOST_DUE, Quantity::get);
-            if missing > 0 {
-                short.entry(*number).or_insert(missing);
-            }
+    let mut asked: BTreeMap<&ItemKey, Option<Quantity>> = BTreeMap::new();
+    let holds = wanted.reholds.iter().filter_map(|id| hand.book.hold(*id));
+    for line in holds.flat_map(|hold| &hold.lines) {
+        let asked = asked.entry(&line.item).or_insert_with(|| Some(wanted.asked_of(&line.item)));
+        *asked = asked.and_then(|asked| asked.checked_add(line.requested).ok());
+    }
+    let mut is_more = false;
+    for (key, asked) in asked {
+        let Some((number, item)) = hand.numbers.get(key).zip(hand.book.item(key)) else { continue };
+        let missing = asked.and_then(|asked| asked.checked_sub(item.available()).ok());
+        let missing = missing.map_or(MOST_DUE, Quantity::get);
+        let known = short.get(number).copied().unwrap_or(0);
+        if missing > known {
+            short.insert(*number, missing);
+            is_more = true;
         }
     }
-    short.len() > known
+    is_more
 }
 
 fn marks(hand: &Hand) -> Vec<i64> {

@@ -11,10 +11,10 @@ use crate::bug::Bug;
 
 /// How long it may take to lock all rows of a batch. A time-out of the single lock is not enough: who
 /// comes second waits for the first, and then for the row, and it would count for each of the two.
-const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = '400ms'";
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '350ms'";
 
 /// How long a batch waits for a single lock.
-const PATIENT: &str = "400ms";
+const PATIENT: &str = "350ms";
 /// For a batch beside the lane, whose row is locked by somebody else: others of its rows are free, and
 /// other instances want them. It asks again soon.
 const IMPATIENT: &str = "100ms";

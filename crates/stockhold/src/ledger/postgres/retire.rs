@@ -26,6 +26,12 @@ use super::{
 };
 use crate::ledger::retire::{Retired, Retirement};
 
+/// Its plans are made for the values at hand, unlike those of a batch.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '350ms'; \
+                     SET LOCAL statement_timeout = '2s'; \
+                     SET LOCAL idle_in_transaction_session_timeout = '2s'";
+/// No hold has this id; all others come behind it.
+const FIRST: HoldId = HoldId::new(Uuid::nil());
 /// Batches are looked up by their numbers (R15) for that long.
 const BATCHES_KEPT: Duration = Duration::from_secs(3_600);
 /// Keys outlive the last step of their hold by that much.
@@ -49,15 +55,20 @@ pub(super) async fn some(
     let mut connection = desk.link.connection().await?;
     let step = step(&mut connection, desk, age, after, limit).await;
     if step.is_err() {
-        super::batch::roll_back(&mut connection).await;
+        connection.roll_back().await;
     }
     let (retired, now) = step?;
-    if let Err(trouble) = tidy(&mut connection, desk, now, age).await {
-        super::batch::roll_back(&mut connection).await;
-        let failure = trouble.into_failure();
-        tracing::warn!(error = %failure.chain(), "old batches and keys cannot be removed");
+    match tidy(&mut connection, desk, now, age).await {
+        Ok(Tidied::All) => Ok(retired),
+        // The next step goes on with it.
+        Ok(Tidied::Some) => Ok(Retired { next: retired.next.or(after).or(Some(FIRST)), ..retired }),
+        Err(trouble) => {
+            connection.roll_back().await;
+            let failure = trouble.into_failure();
+            tracing::warn!(error = %failure.chain(), "old batches and keys cannot be removed");
+            Ok(retired)
+        }
     }
-    Ok(retired)
 }
 
 async fn step(
@@ -67,10 +78,12 @@ async fn step(
     after: Option<HoldId>,
     limit: usize,
 ) -> Result<(Retired, Timestamp), Trouble> {
-    let (after, limit_) = (after.map(rows::uuid), i64::try_from(limit).unwrap_or(i64::MAX));
+    let (after, limit_) =
+        (rows::uuid(after.unwrap_or(FIRST)), i64::try_from(limit).unwrap_or(i64::MAX));
+    connection.begins();
     let looked_at = connection.trip(async |client| {
         tokio::try_join!(biased;
-            client.batch_execute(super::BEGIN),
+            client.batch_execute(BEGIN),
             life::read(client),
             oldest(client, after, limit_),
         )
@@ -82,6 +95,7 @@ async fn step(
     let seen = Seen::of(&oldest, retirement, limit)?;
     let over = over(connection, desk, &oldest, &seen.ids, retirement).await?;
     connection.trip(async |client| over.remove(client).await).await?;
+    connection.has_ended();
     Ok((Retired { holds: over.ids.len(), next: seen.next }, life.now))
 }
 
@@ -109,9 +123,8 @@ impl Seen {
     }
 }
 
-async fn oldest(client: &Client, after: Option<Uuid>, limit: i64) -> Result<Vec<Row>, Error> {
-    let read =
-        format!("SELECT {HOLD_COLUMNS} FROM hold WHERE $1 IS NULL OR id > $1 ORDER BY id LIMIT $2");
+async fn oldest(client: &Client, after: Uuid, limit: i64) -> Result<Vec<Row>, Error> {
+    let read = format!("SELECT {HOLD_COLUMNS} FROM hold WHERE id > $1 ORDER BY id LIMIT $2");
     client.query_typed(&read, &[(&after, Type::UUID), (&limit, Type::INT8)]).await
 }
 
@@ -234,45 +247,77 @@ fn last_steps(transitions: &[Row]) -> Result<HashMap<Uuid, Timestamp>, Damaged> 
     transitions.iter().map(last).collect()
 }
 
+/// What is left of the batches and keys that are old.
+enum Tidied {
+    /// Some of them.
+    Some,
+    /// None, or it is not the time to look.
+    All,
+}
+
 /// Removes some of the batches that nobody asks for any more, and of the keys that no retry may
-/// still come with. All that is removed is old, so it does not matter who is at it, nor how often; but
-/// of a ledger that is sealed nothing is removed.
+/// still come with. All that is removed is old, so it does not matter who is at it, nor how often.
 async fn tidy(
     connection: &mut Connection<'_>,
     desk: &Desk,
     now: Timestamp,
     age: Duration,
-) -> Result<(), Trouble> {
+) -> Result<Tidied, Trouble> {
     if now.as_millis() < desk.tidy.0.load(Ordering::Relaxed) {
-        return Ok(());
+        return Ok(Tidied::All);
     }
-    let batches = before(now, BATCHES_KEPT);
-    let keys = before(now, age.saturating_add(KEYS_OUTLIVE));
-    let removed = connection.trip(async |client| {
-        tokio::try_join!(biased;
-            client.batch_execute(super::BEGIN),
-            remove_old(client, "batch", batches),
-            remove_old(client, "idempotency", keys),
-            life::read(client),
-        )
-    });
-    let ((), batches, keys, life) = removed.await?;
-    Life::of(&life, &desk.time)?.check_open()?;
-    connection.trip(async |client| client.batch_execute("COMMIT").await).await?;
-    if batches.max(keys) < TIDIED.unsigned_abs() {
-        let again = now.after(TIDY_AGAIN).as_millis();
-        desk.tidy.0.store(again, Ordering::Relaxed);
+    let batches = Old::batches(before(now, BATCHES_KEPT));
+    let keys = Old::keys(before(now, age.saturating_add(KEYS_OUTLIVE)));
+    let removed = [batches.remove(connection, desk).await?, keys.remove(connection, desk).await?];
+    if removed.iter().any(|rows| *rows >= TIDIED.unsigned_abs()) {
+        return Ok(Tidied::Some);
     }
-    Ok(())
+    desk.tidy.0.store(now.after(TIDY_AGAIN).as_millis(), Ordering::Relaxed);
+    Ok(Tidied::All)
 }
 
-/// Rows lie in the order of time, more or less; so the old ones are found at once, if there are any.
-async fn remove_old(client: &Client, table: &str, before: i64) -> Result<u64, Error> {
-    let delete = format!(
-        "DELETE FROM {table} WHERE ctid = ANY(ARRAY(\
-            SELECT ctid FROM {table} WHERE at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))"
-    );
-    client.execute_typed(&delete, &[(&before, Type::INT8), (&TIDIED, Type::INT8)]).await
+/// Rows of a table that are old, found by an index.
+struct Old {
+    table: &'static str,
+    which: String,
+    before: i64,
+}
+
+impl Old {
+    /// Batches are numbered by the clocks of their instances. Of one whose clock was fast, they wait
+    /// until that time has come.
+    fn batches(before: i64) -> Self {
+        let first_of_then = Uuid::from_u128(u128::from(before.unsigned_abs()) << 80);
+        let which = format!("id < '{first_of_then}' AND at < $1 ORDER BY id");
+        Self { table: "batch", which, before }
+    }
+
+    fn keys(before: i64) -> Self {
+        Self { table: "idempotency", which: "at < $1 ORDER BY at".to_owned(), before }
+    }
+
+    /// Removes some, in a transaction of their own. Of a ledger that is sealed nothing is removed.
+    async fn remove(&self, connection: &mut Connection<'_>, desk: &Desk) -> Result<u64, Trouble> {
+        let Self { table, which, before } = self;
+        let delete = format!(
+            "DELETE FROM {table} WHERE ctid = ANY(ARRAY(\
+                SELECT ctid FROM {table} WHERE {which} LIMIT $2 FOR UPDATE SKIP LOCKED))"
+        );
+        let params = [(before as _, Type::INT8), (&TIDIED as _, Type::INT8)];
+        connection.begins();
+        let removed = connection.trip(async |client| {
+            tokio::try_join!(biased;
+                client.batch_execute(BEGIN),
+                client.execute_typed(&delete, &params),
+                life::read(client),
+            )
+        });
+        let ((), removed, life) = removed.await?;
+        Life::of(&life, &desk.time)?.check_open()?;
+        connection.trip(async |client| client.batch_execute("COMMIT").await).await?;
+        connection.has_ended();
+        Ok(removed)
+    }
 }
 
 fn before(now: Timestamp, age: Duration) -> i64 {

@@ -23,7 +23,7 @@ pub(super) async fn look<T>(
     desk: &Desk,
     read: impl AsyncFnOnce(&Client) -> Result<T, Error>,
 ) -> Result<(Life, T), Trouble> {
-    let mut connection = desk.link.connection().await?;
+    let mut connection = desk.link.connection_to_read().await?;
     let trip = connection.trip(async |client| {
         tokio::try_join!(biased;
             client.batch_execute(BEGIN),
@@ -40,28 +40,36 @@ pub(super) async fn look<T>(
 /// away, and the transaction with it.
 pub(super) struct Snapshot<'a> {
     connection: Connection<'a>,
-    is_over: bool,
 }
 
 impl<'a> Snapshot<'a> {
     /// Begins with one trip, which tells what time it is.
     pub(super) async fn begin(desk: &'a Desk) -> Result<(Self, Life), Trouble> {
-        Self::begin_as(desk, BEGIN).await
+        Self::begin_on(desk.link.connection_to_read().await?, desk, BEGIN).await
+    }
+
+    /// For the sweeper: it does not wait for those who read.
+    pub(super) async fn begin_to_sweep(desk: &'a Desk) -> Result<(Self, Life), Trouble> {
+        Self::begin_on(desk.link.connection().await?, desk, BEGIN).await
     }
 
     /// One that may last for hours.
     pub(super) async fn begin_long(desk: &'a Desk) -> Result<(Self, Life), Trouble> {
-        Self::begin_as(desk, BEGIN_LONG).await
+        Self::begin_on(desk.link.connection_to_read().await?, desk, BEGIN_LONG).await
     }
 
-    async fn begin_as(desk: &'a Desk, begin: &str) -> Result<(Self, Life), Trouble> {
-        let connection = desk.link.connection().await?;
-        let mut snapshot = Self { connection, is_over: false };
-        let read = snapshot.connection.trip(async |client| {
+    async fn begin_on(
+        mut connection: Connection<'a>,
+        desk: &Desk,
+        begin: &str,
+    ) -> Result<(Self, Life), Trouble> {
+        connection.begins();
+        let read = connection.trip(async |client| {
             tokio::try_join!(biased; client.batch_execute(begin), life::read(client))
         });
         let ((), life) = read.await?;
-        Ok((snapshot, Life::of(&life, &desk.time)?))
+        let life = Life::of(&life, &desk.time)?;
+        Ok((Self { connection }, life))
     }
 
     pub(super) const fn connection(&mut self) -> &mut Connection<'a> {
@@ -70,15 +78,7 @@ impl<'a> Snapshot<'a> {
 
     pub(super) async fn end(mut self) -> Result<(), Trouble> {
         self.connection.trip(async |client| client.batch_execute("COMMIT").await).await?;
-        self.is_over = true;
+        self.connection.has_ended();
         Ok(())
-    }
-}
-
-impl Drop for Snapshot<'_> {
-    fn drop(&mut self) {
-        if !self.is_over {
-            self.connection.discard();
-        }
     }
 }

@@ -93,27 +93,21 @@ impl Locked {
 }
 
 /// A transaction that has a row for longer than this is not just selling something.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Which of the wanted stock rows nobody gets for a while. One that many want is locked whenever one
-/// looks, each time by another transaction: who wants it need not wait with those whose row is stuck.
+/// looks, each time by another transaction: that one is only waited for.
 pub(super) async fn locked_elsewhere(
     connection: &mut Connection<'_>,
     wanted: &Wanted,
 ) -> Result<Locked, Trouble> {
-    let first = locked_now(connection, wanted).await?;
-    let mut stuck = first.clone();
-    if first.len() > 1 {
+    let mut stuck = locked_now(connection, wanted).await?;
+    if !stuck.is_empty() {
         SystemClock.sleep(LOOK_AGAIN).await;
         let again = locked_now(connection, wanted).await?;
-        let is_same = |number: &ItemNumber, holder: &str| {
-            again.get(number).is_some_and(|(_, now)| now == holder)
-        };
-        stuck.retain(|number, (_, holder)| is_same(number, holder));
+        stuck.retain(|number, (_, holder)| again.get(number).is_some_and(|(_, now)| now == holder));
     }
-    // All of them, rather than to try the same again at once.
-    let locked = if stuck.is_empty() { first } else { stuck };
-    Ok(Locked(locked.into_iter().map(|(number, (key, _))| (number, key)).collect()))
+    Ok(Locked(stuck.into_iter().map(|(number, (key, _))| (number, key)).collect()))
 }
 
 /// Locked rows, each with the transaction that has locked it.

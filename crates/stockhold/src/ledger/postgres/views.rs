@@ -83,7 +83,7 @@ pub(super) async fn movements(
 /// Holds that are due, and when the next one will be.
 pub(super) async fn due(desk: &Desk, limit: usize) -> Result<Due, Trouble> {
     desk.watch.check()?;
-    let (mut snapshot, life) = Snapshot::begin(desk).await?;
+    let (mut snapshot, life) = Snapshot::begin_to_sweep(desk).await?;
     let floor = desk.floor.get(&life, &desk.time);
     let asked = deadlines::Asked::of(&life, limit, floor);
     let read = snapshot.connection().trip(async |client| {
@@ -94,7 +94,9 @@ pub(super) async fn due(desk: &Desk, limit: usize) -> Result<Due, Trouble> {
     });
     let (due, next) = read.await?;
     snapshot.end().await?;
-    desk.floor.note(&life, floor, &due);
+    if limit > 0 {
+        desk.floor.note(&life, floor, &due);
+    }
     for row in &due {
         desk.lines.check(rows::hold_id(row, 0)?, rows::timestamp(row, 1)?);
     }
@@ -186,9 +188,9 @@ struct HoldRows {
 
 impl HoldRows {
     async fn read(client: &Client, ids: &Vec<Uuid>) -> Result<Self, Error> {
-        let (holds, transitions, items) = tokio::try_join!(biased;
-            load::holds(client, ids),
+        let (transitions, holds, items) = tokio::try_join!(biased;
             load::transitions(client, ids),
+            load::holds(client, ids),
             items_of_holds(client, ids),
         )?;
         Ok(Self { holds, transitions, items })

@@ -30,9 +30,8 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Ledger time was read.
-    pub(super) fn note(&self, now: Timestamp) {
-        let boot = SystemClock.boot();
+    /// The server's clock was read, at this moment since boot.
+    pub(super) fn note(&self, now: Timestamp, boot: Duration) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((then, then_boot)) = last.replace((now, boot)) else { return };
         drop(last);
@@ -79,7 +78,7 @@ mod tests {
     fn noted(seconds: [i64; 2]) -> Watch {
         let watch = Watch::default();
         for second in seconds {
-            watch.note(Timestamp::from_millis(second * 1_000));
+            watch.note(Timestamp::from_millis(second * 1_000), SystemClock.boot());
         }
         watch
     }

@@ -48,7 +48,7 @@ pub(super) fn while_applying(error: Error) -> ApplyError {
     if is_about_rows(&error) {
         let refused =
             Failure::new(FailureKind::Internal, "the ledger refused what was to be written");
-        return ApplyError::Refused(refused.caused_by(error));
+        return ApplyError::Refused { failure: refused.caused_by(error), races: 0 };
     }
     ApplyError::Unavailable(of(error, During::Write))
 }
