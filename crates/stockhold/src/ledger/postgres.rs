@@ -1,10 +1,10 @@
 //! The ledger that many instances share: a Postgres database.
 //!
 //! Any number of processes, each with as many lanes as it likes, use it at once; none is special,
-//! and nothing is to be set up between them. A batch is one transaction in three trips: it locks the
-//! stock rows that it names in the order of their numbers, reads what depends on them, and writes
-//! what the rules made of it. No statement leaves anything behind in its session, so that a pooler
-//! may stand in between.
+//! and nothing is to be set up between them. A batch is one transaction in a few trips: it locks the
+//! stock rows that it names in the order of their numbers, reads what depends on them, writes what
+//! the rules made of it, and commits. No statement leaves anything behind in its session, so that a
+//! pooler may stand in between.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
