@@ -22,6 +22,11 @@ pub(crate) async fn live() -> Answer {
 
 /// `GET /readyz`: names what the server stands on, and its state.
 pub(crate) async fn ready(State(engine): State<Engine>) -> Result<Answer, Problem> {
+    if engine.alarms().is_some_and(|alarms| alarms.lost_batches > 0) {
+        return Err(Problem::new(Kind::Unavailable, LOST)
+            .caused_by(Failure::new(FailureKind::Unavailable, "batches were lost"))
+            .dependency("ledger", "lost"));
+    }
     match timeout(PATIENCE, engine.sealed()).await {
         Ok(Ok(None)) => {
             let ledger = Dependency { name: "ledger", state: "up" };
@@ -37,5 +42,6 @@ pub(crate) async fn ready(State(engine): State<Engine>) -> Result<Answer, Proble
     }
 }
 
+const LOST: &str = "the ledger has lost what this server has answered; its log says more";
 const NOT_READY: &str = "the ledger cannot be read";
 const SEALED: &str = "the ledger is sealed: the shop moves, or has moved; the log says where to";

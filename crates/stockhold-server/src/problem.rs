@@ -22,7 +22,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use stockhold::{Failure, Rejection};
-use tracing::{debug, error, warn};
+use tracing::{debug, error, field::display, warn};
 
 use self::kind::Row;
 pub(crate) use self::{
@@ -172,13 +172,14 @@ pub(crate) fn finish(response: &mut Response, request_id: &HeaderValue) {
 
 impl Inner {
     fn log(&self, request_id: &str) {
+        let cause = self.cause.as_ref().map(|failure| display(failure.chain()));
         if self.kind == Kind::Internal {
-            error!(request_id, cause = ?self.cause, numbers = ?self.numbers, "{}", self.detail);
+            error!(request_id, cause, numbers = ?self.numbers, "{}", self.detail);
         } else if self.kind == Kind::Overloaded {
             // There are thousands of them a second; the metrics count them.
-            debug!(request_id, cause = ?self.cause, "{}", self.detail);
-        } else if let Some(cause) = &self.cause {
-            warn!(request_id, ?cause, "{}", self.detail);
+            debug!(request_id, cause, "{}", self.detail);
+        } else if cause.is_some() {
+            warn!(request_id, cause, "{}", self.detail);
         }
     }
 

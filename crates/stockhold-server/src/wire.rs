@@ -85,7 +85,10 @@ pub(crate) struct HealthBody<'a> {
 /// What the server stands on, and how that is.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Dependency<'a> {
+    /// `ledger`.
     pub(crate) name: &'a str,
+    /// `up`; `down`: it cannot be read; `silent`: it does not answer in time; `sealed`: the shop
+    /// moves, or has moved; `lost`: it lacks what this server has answered.
     pub(crate) state: &'a str,
 }
 

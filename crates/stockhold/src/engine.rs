@@ -119,7 +119,7 @@ impl EngineBuilder {
         let Self { ledger, clock, settings, sweeps } = self;
         let ids = Arc::new(IdSource::new(Arc::clone(&clock)));
         let alarm = Arc::new(Alarm::new(Arc::clone(&clock)));
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::of(&ledger));
         let lane = Lane::new(
             Arc::clone(&ledger),
             Arc::clone(&clock),
@@ -139,6 +139,7 @@ impl EngineBuilder {
                 settings: settings.clone(),
                 tally: Arc::default(),
                 broken: HashMap::new(),
+                told_again: None,
             };
             tasks.push(tokio::spawn(sweeper.run(stopped.clone())));
         }

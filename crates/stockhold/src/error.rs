@@ -15,6 +15,14 @@ pub enum Error {
     Failed(#[from] Failure),
 }
 
+impl Error {
+    /// It with all that lies behind it, in one line; see [`Failure::chain`].
+    #[must_use]
+    pub fn chain(&self) -> impl fmt::Display {
+        chain(self)
+    }
+}
+
 impl From<Rejection> for Error {
     fn from(rejection: Rejection) -> Self {
         Self::Rejected(Box::new(rejection))
@@ -91,6 +99,20 @@ impl Failure {
         self
     }
 
+    /// It with all that lies behind it, in one line: for a log, and for people. That a handshake
+    /// failed helps nobody who is not told why.
+    ///
+    /// ```
+    /// # use stockhold::{Failure, FailureKind};
+    /// let refused = std::io::Error::other("connection refused");
+    /// let failure = Failure::new(FailureKind::Unavailable, "no answer").caused_by(refused);
+    /// assert_eq!(failure.chain().to_string(), "no answer: connection refused");
+    /// ```
+    #[must_use]
+    pub fn chain(&self) -> impl fmt::Display {
+        chain(self)
+    }
+
     /// The same for one more caller; what lies behind it stays with the first.
     pub(crate) fn again(&self) -> Self {
         Self {
@@ -102,6 +124,21 @@ impl Failure {
     }
 }
 
+/// An error with all that lies behind it, in one line.
+pub(crate) fn chain(error: &(dyn StdError + 'static)) -> impl fmt::Display + use<> {
+    let mut said = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| (*cause).source()) {
+        let words = cause.to_string();
+        let words = words.lines().map(str::trim).collect::<Vec<_>>().join("; ");
+        // Some causes repeat in their words what lies behind them.
+        if !said.contains(&words) {
+            said.push_str(": ");
+            said.push_str(&words);
+        }
+    }
+    said
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -111,5 +148,33 @@ impl fmt::Display for Failure {
 impl StdError for Failure {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Outer(&'static str, #[source] io::Error);
+
+    fn told(outer: &'static str, inner: &'static str) -> String {
+        let cause = Outer(outer, io::Error::other(inner));
+        Failure::new(FailureKind::Unavailable, "no answer").caused_by(cause).chain().to_string()
+    }
+
+    #[test]
+    fn a_failure_is_told_with_all_that_lies_behind_it() {
+        let told_all = told("the handshake failed", "unknown issuer");
+        assert_eq!(told_all, "no answer: the handshake failed: unknown issuer");
+    }
+
+    #[test]
+    fn what_a_cause_repeats_is_told_once_and_on_one_line() {
+        assert_eq!(told("it failed: late", "late"), "no answer: it failed: late");
+        assert_eq!(told("FATAL: no\nHINT: wait", "x"), "no answer: FATAL: no; HINT: wait: x");
     }
 }

@@ -53,7 +53,9 @@ impl Keeper {
                     removed = removed.saturating_add(holds);
                     after = next;
                 }
-                Err(failure) => return warn!(error = %failure, "old holds cannot be removed"),
+                Err(failure) => {
+                    return warn!(error = %failure.chain(), "old holds cannot be removed");
+                }
             }
             if after.is_none() {
                 break;

@@ -88,6 +88,18 @@ pub struct Due {
     pub next_due: Option<Duration>,
 }
 
+/// What somebody should look at, counted since the ledger was opened here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Alarms {
+    /// How often the clock that ledger time comes from has stepped.
+    pub clock_steps: u64,
+    /// Batches that were answered, and that the ledger has lost. If there is one, nothing more is
+    /// done through this ledger until it is opened again.
+    pub lost_batches: u64,
+    /// Commits that did not wait for a standby as they should have.
+    pub unconfirmed_commits: u64,
+}
+
 /// Why a batch was not applied, as far as is known.
 #[derive(Debug)]
 pub enum ApplyError {
@@ -259,6 +271,11 @@ pub trait Ledger: Debug + Send + Sync + 'static {
     async fn sealed(&self) -> Result<Option<String>, Failure> {
         // No hold has this number.
         self.hold(HoldId::from_bytes([0; 16])).await.map(|_| None)
+    }
+
+    /// What somebody should look at; none if nothing of that sort can happen to this ledger.
+    fn alarms(&self) -> Option<Alarms> {
+        None
     }
 
     /// Whether other processes write to it as well. Then nobody here knows of every hold, and has

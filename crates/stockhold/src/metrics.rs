@@ -3,7 +3,10 @@
 //! The lane does tens of thousands of commands a second. So it counts a batch in plain variables,
 //! and adds the sums up here once. No label takes a text that a user has sent.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use prometheus_client::{
     metrics::{
@@ -14,12 +17,16 @@ use prometheus_client::{
     },
     registry::Registry,
 };
-use stockhold_core::{
-    Command, Outcome, Rejection, Traffic,
-    verify::{Invariant, Report},
+use stockhold_core::{Command, Outcome, Rejection, Traffic, verify::Report};
+
+use self::seldom::{OfLedger, Violations};
+use crate::{
+    FailureKind,
+    batcher::Sort,
+    ledger::{Applied, Ledger},
 };
 
-use crate::{FailureKind, batcher::Sort, ledger::Applied};
+mod seldom;
 
 /// A label: its name, and one of a few words.
 type Label = (&'static str, &'static str);
@@ -48,13 +55,15 @@ pub struct Metrics {
     commit_seconds: Histogram,
     queue_seconds: Histogram,
     queue_length: Family<[Label; 1], Gauge>,
-    holds_active: Gauge,
+    /// Nobody knows of a shared ledger how many there are.
+    holds_active: Option<Gauge>,
     expiry_lateness: Histogram,
-    violations: Family<[Label; 1], Counter>,
+    violations: Violations,
+    ledger: Weak<dyn Ledger>,
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn of(ledger: &Arc<dyn Ledger>) -> Self {
         let seconds = || Histogram::new(exponential_buckets(0.000_25, 2.0, 16));
         let metrics = Self {
             commands: Family::default(),
@@ -64,9 +73,10 @@ impl Metrics {
             commit_seconds: seconds(),
             queue_seconds: seconds(),
             queue_length: Family::default(),
-            holds_active: Gauge::default(),
+            holds_active: (!ledger.is_shared()).then(Gauge::default),
             expiry_lateness: Histogram::new(exponential_buckets(0.005, 2.0, 14)),
-            violations: Family::default(),
+            violations: Violations::default(),
+            ledger: Arc::downgrade(ledger),
         };
         metrics.begin_at_nothing();
         metrics
@@ -77,12 +87,12 @@ impl Metrics {
         for (what, _) in Traffic::default().units() {
             drop(self.units.get_or_create(&[("transition", what)]));
         }
-        for invariant in Invariant::ALL {
-            drop(self.violations.get_or_create(&[("invariant", invariant.as_str())]));
-        }
     }
 
     /// Puts the numbers into a registry, under their names. Counters get `_total` from it.
+    ///
+    /// Broken invariants are told from the first [`Engine::verify`](crate::Engine::verify) on, and
+    /// what a ledger calls an alarm ([`Alarms`](crate::ledger::Alarms)) if there is such a thing.
     pub fn register(&self, registry: &mut Registry) {
         self.register_counts(registry);
         self.register_times(registry);
@@ -90,8 +100,12 @@ impl Metrics {
         registry.register("stockhold_batch_commands", help, self.batch_commands.clone());
         let help = "Commands that were left waiting when the last transaction was begun";
         registry.register("stockhold_queue_length", help, self.queue_length.clone());
-        let help = "Holds that are active, due or not";
-        registry.register("stockhold_holds_active", help, self.holds_active.clone());
+        if let Some(holds_active) = &self.holds_active {
+            let help = "Holds that are active, due or not";
+            registry.register("stockhold_holds_active", help, holds_active.clone());
+        }
+        registry.register_collector(Box::new(self.violations.clone()));
+        registry.register_collector(Box::new(OfLedger(self.ledger.clone())));
     }
 
     fn register_counts(&self, registry: &mut Registry) {
@@ -101,8 +115,6 @@ impl Metrics {
         registry.register("stockhold_races", help, self.races.clone());
         let help = "Units that were moved, by what happened to them";
         registry.register("stockhold_units", help, self.units.clone());
-        let help = "Broken invariants that a verification of the running engine has found";
-        registry.register("stockhold_invariant_violations", help, self.violations.clone());
     }
 
     fn register_times(&self, registry: &mut Registry) {
@@ -144,8 +156,8 @@ impl Metrics {
         if let Some(lateness) = applied.traffic.lateness {
             self.expiry_lateness.observe(lateness.as_secs_f64());
         }
-        if let Some(active) = applied.active_holds {
-            self.holds_active.set(i64::try_from(active).unwrap_or(i64::MAX));
+        if let (Some(gauge), Some(active)) = (&self.holds_active, applied.active_holds) {
+            gauge.set(i64::try_from(active).unwrap_or(i64::MAX));
         }
     }
 
@@ -160,9 +172,7 @@ impl Metrics {
     }
 
     pub(crate) fn verified(&self, report: &Report) {
-        for violation in &report.violations {
-            self.violations.get_or_create(&[("invariant", violation.invariant.as_str())]).inc();
-        }
+        self.violations.add(report);
     }
 
     /// A batch has few sorts of ends: they are sought in a short list, and each label once.

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use tracing::{error, warn};
 
 use crate::{
-    Error, Settings,
+    Error, Failure, Settings,
     batcher::Lane,
     clock::{Clock, within},
     ledger::Ledger,
@@ -150,6 +150,8 @@ pub(crate) struct Sweeper {
     pub(crate) tally: Arc<Tally>,
     /// Holds whose rows are damaged, and when to try them again.
     pub(crate) broken: HashMap<HoldId, Duration>,
+    /// When the log is told again that the ledger is away; none while it answers.
+    pub(crate) told_again: Option<Duration>,
 }
 
 /// After that long a broken hold is tried again: somebody may have mended it.
@@ -161,6 +163,8 @@ const GATHER: Duration = Duration::from_millis(20);
 const GATHER_SHARED: Duration = Duration::from_millis(100);
 /// While the ledger is away, or a sweep failed.
 const PAUSE: Duration = Duration::from_millis(250);
+/// While the ledger is away, the log is told no more often than that.
+const TOLD_AGAIN: Duration = Duration::from_secs(10);
 
 /// What follows a sweep.
 enum Next {
@@ -204,10 +208,11 @@ impl Sweeper {
         let due = match self.ledger.due(limit).await {
             Ok(due) => due,
             Err(failure) => {
-                warn!(error = %failure, "cannot ask for due holds");
+                self.tell(now, &failure);
                 return Next::Asleep(Some(PAUSE));
             }
         };
+        self.told_again = None;
         let is_fresh = |id: &HoldId| !self.broken.contains_key(id) && !out.contains(id);
         let fresh: Vec<_> = due.holds.into_iter().filter(is_fresh).collect();
         if fresh.is_empty() && !out.is_empty() {
@@ -226,6 +231,13 @@ impl Sweeper {
             return Next::Asleep(Some(pause));
         }
         self.expire(fresh).await
+    }
+
+    fn tell(&mut self, now: Duration, failure: &Failure) {
+        if self.told_again.is_none_or(|at| now >= at) {
+            warn!(error = %failure.chain(), "cannot ask for due holds");
+            self.told_again = Some(now.saturating_add(TOLD_AGAIN));
+        }
     }
 
     /// With only broken holds due, the next deadline has passed: then it is the next heartbeat.

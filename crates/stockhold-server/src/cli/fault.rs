@@ -1,6 +1,6 @@
 //! How the process ends, and what it says when that is not well.
 
-use std::{error::Error as _, fmt, process::ExitCode};
+use std::{fmt, process::ExitCode};
 
 use stockhold::Failure;
 
@@ -66,14 +66,9 @@ impl fmt::Display for Fault {
 }
 
 impl From<Failure> for Fault {
-    /// With all that lies behind it: that a handshake failed helps nobody who is not told why.
+    /// With all that lies behind it.
     fn from(failure: Failure) -> Self {
-        let causes = std::iter::successors(failure.source(), |cause| (*cause).source());
-        let words = causes.map(ToString::to_string).fold(failure.to_string(), |said, cause| {
-            // Some causes repeat in their words what lies behind them.
-            if said.contains(&cause) { said } else { format!("{said}: {cause}") }
-        });
-        Self::error(words)
+        Self::error(failure.chain().to_string())
     }
 }
 
@@ -85,37 +80,5 @@ pub(super) trait Doing<T> {
 impl<T, E: fmt::Display> Doing<T> for Result<T, E> {
     fn doing(self, what: &str) -> Result<T, Fault> {
         self.map_err(|e| Fault::error(format!("{what}: {e}")))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io;
-
-    use stockhold::FailureKind;
-
-    use super::*;
-
-    #[derive(Debug)]
-    struct Handshake(io::Error);
-
-    impl fmt::Display for Handshake {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("the handshake failed")
-        }
-    }
-
-    impl std::error::Error for Handshake {
-        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-            Some(&self.0)
-        }
-    }
-
-    #[test]
-    fn a_failure_is_told_with_all_that_lies_behind_it() {
-        let cause = Handshake(io::Error::other("unknown issuer"));
-        let failure = Failure::new(FailureKind::Unavailable, "no answer").caused_by(cause);
-        let told = Fault::from(failure).to_string();
-        assert_eq!(told, "no answer: the handshake failed: unknown issuer");
     }
 }

@@ -36,18 +36,11 @@ impl FromStr for LedgerUrl {
             Some(("memory", "")) => Ok(Self::Memory),
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
             Some(("postgres" | "postgresql", _)) => {
-                let url = text.parse().map_err(|e: Failure| with_cause(&e))?;
+                let url = text.parse().map_err(|e: Failure| e.chain().to_string())?;
                 Ok(Self::Postgres(Box::new(url)))
             }
             _ => Err("a ledger is sqlite:PATH, postgres://... or memory:".to_owned()),
         }
-    }
-}
-
-fn with_cause(failure: &Failure) -> String {
-    match std::error::Error::source(failure) {
-        Some(cause) => format!("{failure}: {cause}"),
-        None => failure.to_string(),
     }
 }
 

@@ -45,7 +45,7 @@ impl Export {
             match self.engine.items(after(Some(next))).await {
                 Ok(page) => self.page = page,
                 Err(error) => {
-                    warn!(%error, "an export broke off");
+                    warn!(error = %error.chain(), "an export broke off");
                     return;
                 }
             }

@@ -9,7 +9,7 @@ use crate::{
     Error, Failure,
     batcher::silent,
     clock::within,
-    ledger::{HoldQuery, MovementQuery, Page, StockQuery},
+    ledger::{Alarms, HoldQuery, MovementQuery, Page, StockQuery},
 };
 
 impl Engine {
@@ -19,6 +19,20 @@ impl Engine {
     /// `Unavailable` if the ledger does not answer.
     pub async fn sealed(&self) -> Result<Option<String>, Failure> {
         self.shared.ledger.sealed().await
+    }
+
+    /// What somebody should look at; none if nothing of that sort can happen to this ledger.
+    ///
+    /// ```
+    /// # use stockhold::*;
+    /// # #[tokio::main] async fn main() -> Result<(), Failure> {
+    /// // A ledger that one process has for itself loses nothing, and its clock does not step.
+    /// assert_eq!(Engine::in_memory()?.alarms(), None);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn alarms(&self) -> Option<Alarms> {
+        self.shared.ledger.alarms()
     }
 
     /// A hold as it is now; one that is due shows as expired.

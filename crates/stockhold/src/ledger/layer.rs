@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use stockhold_core::{HoldId, HoldView, ItemKey, Movement, StockView, verify::Report};
 
 use super::{
-    Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page, Retired,
-    StockQuery,
+    Alarms, Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page,
+    Retired, StockQuery,
 };
 use crate::Failure;
 
@@ -51,6 +51,11 @@ pub trait Layer: Debug + Send + Sync + 'static {
     /// As there.
     async fn landed(&self, id: BatchId) -> Result<bool, Failure> {
         self.inner().landed(id).await
+    }
+
+    /// Around [`Ledger::alarms`].
+    fn alarms(&self) -> Option<Alarms> {
+        self.inner().alarms()
     }
 
     /// Around [`Ledger::due`].
@@ -124,6 +129,10 @@ impl<L: Layer> Ledger for L {
 
     async fn sealed(&self) -> Result<Option<String>, Failure> {
         self.inner().sealed().await
+    }
+
+    fn alarms(&self) -> Option<Alarms> {
+        Layer::alarms(self)
     }
 
     fn is_shared(&self) -> bool {

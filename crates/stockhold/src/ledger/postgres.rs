@@ -1,10 +1,10 @@
 //! The ledger that many instances share: a Postgres database.
 //!
 //! Any number of processes, each with as many lanes as it likes, use it at once; none is special,
-//! and nothing is to be set up between them. A batch is one transaction in three trips: it locks the
-//! stock rows that it names in the order of their numbers, reads what depends on them, and writes
-//! what the rules made of it. No statement leaves anything behind in its session, so that a pooler
-//! may stand in between.
+//! and nothing is to be set up between them. A batch is one transaction in a few trips: it locks the
+//! stock rows that it names in the order of their numbers, reads what depends on them, writes what
+//! the rules made of it, and commits. No statement leaves anything behind in its session, so that a
+//! pooler may stand in between.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -30,8 +30,8 @@ pub use self::{
     url::PostgresUrl,
 };
 use super::{
-    Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page, Retired,
-    StockQuery,
+    Alarms, Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page,
+    Retired, StockQuery,
 };
 use crate::{Failure, FailureKind};
 
@@ -344,6 +344,14 @@ impl Ledger for PostgresLedger {
         let looked = snapshot::look(&self.desk, async |_| Ok(())).await;
         let (life, ()) = looked.map_err(Trouble::into_failure)?;
         Ok(life.into_sealed())
+    }
+
+    fn alarms(&self) -> Option<Alarms> {
+        Some(Alarms {
+            clock_steps: self.desk.watch.steps(),
+            lost_batches: self.desk.link.witness.lost(),
+            unconfirmed_commits: self.desk.link.unconfirmed(),
+        })
     }
 
     fn is_shared(&self) -> bool {

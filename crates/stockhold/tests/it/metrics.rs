@@ -1,7 +1,7 @@
 //! What the engine tells a monitoring system is what has happened.
 
 use prometheus_client::{encoding::text::encode, registry::Registry};
-use stockhold::{FailureKind, Settings, fault::Fault};
+use stockhold::{FailureKind, Settings, fault::Fault, ledger::Alarms};
 
 use crate::{
     batcher::busy,
@@ -14,6 +14,7 @@ on_each_ledger! { one_thread:
     units_are_counted_by_what_became_of_them
     what_waits_and_what_is_active_is_told
     what_fails_is_counted_too
+    what_is_an_alarm_of_a_shared_ledger_is_told_of_no_other
 }
 
 /// The numbers of the engine by their names and labels, as Prometheus reads them.
@@ -25,6 +26,11 @@ impl Numbers {
         shop.engine.metrics().register(&mut registry);
         encode(&mut text, &registry).expect("it is written");
         Self(text)
+    }
+
+    /// Whether there is such a number, whatever it is.
+    fn has(&self, name: &str) -> bool {
+        self.0.contains(&format!("# TYPE {name} "))
     }
 
     /// The number behind this name; 0 if it was never told.
@@ -109,9 +115,10 @@ async fn what_waits_and_what_is_active_is_told(kind: Kind) {
     all(waiting).await;
     let numbers = Numbers::of(&shop);
     assert_eq!(numbers.get("stockhold_queue_length{queue=\"place\"}"), 0.0);
-    // A shared ledger would have to count them.
-    let active = if shop.ledger.inner().is_shared() { 0.0 } else { 16.0 };
-    assert_eq!(numbers.get("stockhold_holds_active"), active);
+    // A shared ledger would have to count them: then there is no number, rather than a wrong one.
+    let is_shared = shop.ledger.inner().is_shared();
+    assert_eq!(numbers.has("stockhold_holds_active"), !is_shared);
+    assert_eq!(numbers.get("stockhold_holds_active"), if is_shared { 0.0 } else { 16.0 });
     assert_eq!(numbers.get("stockhold_commit_seconds_sum"), 0.2); // the first waited at the gate
     shop.finish().await;
 }
@@ -137,11 +144,25 @@ async fn what_fails_is_counted_too(kind: Kind) {
     shop.finish().await;
 }
 
+async fn what_is_an_alarm_of_a_shared_ledger_is_told_of_no_other(kind: Kind) {
+    let shop = Shop::without_sweeper(kind).await;
+    let alarms = shop.ledger.inner().is_shared().then(Alarms::default);
+    assert_eq!(shop.engine.alarms(), alarms);
+    let numbers = Numbers::of(&shop);
+    for name in ["clock_steps", "lost_batches", "unconfirmed_commits"] {
+        assert_eq!(numbers.has(&format!("stockhold_{name}")), alarms.is_some(), "{name}");
+    }
+    shop.finish().await;
+}
+
 #[tokio::test]
 async fn broken_invariants_are_counted_when_they_are_found() {
     let fixture = std::sync::Arc::new(Sqlite::default());
     let shop = Shop::open_on(fixture.clone(), |builder| builder).await;
     shop.create("MUG", 5).await;
+    // Nobody has looked: then it is not said that none was found.
+    assert!(!Numbers::of(&shop).has("stockhold_invariant_violations"));
+    assert!(shop.engine.verify().await.expect("it answers").is_clean());
     let name = "stockhold_invariant_violations_total{invariant=\"I4\"}";
     assert!(Numbers::of(&shop).0.contains(&format!("{name} 0")));
     let shell = rusqlite::Connection::open(fixture.path()).expect("a shell");

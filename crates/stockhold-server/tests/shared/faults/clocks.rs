@@ -20,7 +20,7 @@ fn shop_with_clock(instances: usize) -> (Shop, ClockShim) {
     (Shop::open_on(set_up.start(), instances), shim)
 }
 
-fn wait_for_alarms(shop: &Shop) {
+async fn wait_for_alarms(shop: &Shop) {
     until(SOON, "an alarm of every instance", || {
         let silent = shop.instances.iter().filter(|instance| !instance.log().contains(ALARM));
         match silent.count() {
@@ -28,6 +28,11 @@ fn wait_for_alarms(shop: &Shop) {
             n => Err(format!("{n} are silent")),
         }
     });
+    for n in 0..shop.instances.len() {
+        let metrics = shop.keeper(n).text("/metrics").await;
+        assert!(!metrics.contains("stockhold_clock_steps_total 0\n"), "{metrics}");
+        assert!(metrics.contains("stockhold_clock_steps_total "), "{metrics}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,7 +42,7 @@ async fn slow_a_clock_of_postgres_that_steps_an_hour_forth_oversells_nothing_and
     crowd.wait_for_sales(40);
     clock.set_ahead(HOUR);
     crowd.wait_for_sales(40);
-    wait_for_alarms(&shop);
+    wait_for_alarms(&shop).await;
     crowd.leave_all_well(&shop).await;
 }
 
@@ -48,7 +53,7 @@ async fn slow_a_clock_of_postgres_that_steps_an_hour_back_oversells_nothing_and_
     crowd.wait_for_sales(40);
     clock.set_behind(HOUR);
     crowd.wait_for_sales(40);
-    wait_for_alarms(&shop);
+    wait_for_alarms(&shop).await;
     // The time service puts it right again.
     clock.set_ahead(Duration::ZERO);
     crowd.wait_for_sales(40);

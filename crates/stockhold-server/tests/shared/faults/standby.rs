@@ -94,7 +94,11 @@ async fn slow_an_instance_notices_that_a_failover_has_lost_what_it_answered_and_
     let mut ann = shop.keeper(0);
     let told = ann.place("more", &[("MUG", 1)], TTL).await;
     assert_eq!((told.status(), told.code()), (503, Some("unavailable")));
-    assert_eq!(ann.get("/readyz").await.status(), 503);
+    let ready = ann.get("/readyz").await.expect_status(503);
+    assert_eq!(ready["dependencies"][0]["state"], "lost", "{ready}");
+    let metrics = ann.text("/metrics").await;
+    let lost = metrics.lines().find_map(|line| line.strip_prefix("stockhold_lost_batches "));
+    assert!(lost.is_some_and(|lost| lost != "0"), "{metrics}");
 
     // The other one has answered nothing that is lost.
     let mut ben = shop.keeper(1);

@@ -50,6 +50,28 @@ async fn a_server_is_ready_again_by_itself_when_postgres_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_ledger_stands_still_says_that_it_is_silent() {
+    let mut shop = Shop::open(1);
+    wait_for(&shop, 200).await;
+    shop.postgres.pause();
+    let told = shop.keeper(0).get("/readyz").await.expect_status(503);
+    assert_eq!(told["dependencies"][0]["state"], "silent", "{told}");
+    shop.postgres.resume();
+    wait_for(&shop, 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_postgres_is_away_the_log_is_not_told_so_at_each_attempt_to_sweep() {
+    let mut shop = Shop::open(1);
+    shop.stock("MUG", 5).await;
+    shop.keeper(0).place("held", &[("MUG", 1)], TTL).await.id();
+    shop.postgres.stop();
+    SystemClock.sleep(Duration::from_secs(2)).await;
+    let log = shop.instances[0].log();
+    assert_eq!(log.matches("cannot ask for due holds").count(), 1, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_whose_ledger_is_sealed_is_not_ready_until_it_is_opened() {
     let shop = Shop::open(1);
     shop.stock("MUG", 5).await;

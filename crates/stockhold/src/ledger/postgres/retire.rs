@@ -64,8 +64,8 @@ pub(super) async fn some(
         Ok(Tidied::Some) => Ok(Retired { next: retired.next.or(after).or(Some(FIRST)), ..retired }),
         Err(trouble) => {
             connection.roll_back().await;
-            let error = trouble.into_failure();
-            tracing::warn!(%error, "old batches and keys cannot be removed");
+            let failure = trouble.into_failure();
+            tracing::warn!(error = %failure.chain(), "old batches and keys cannot be removed");
             Ok(retired)
         }
     }

@@ -26,6 +26,7 @@ pub(super) struct Watch {
     last: Mutex<Option<(Timestamp, Duration)>>,
     /// In ms since boot; 0 if there was no step.
     paused_until: AtomicU64,
+    steps: AtomicU64,
 }
 
 impl Watch {
@@ -38,6 +39,7 @@ impl Watch {
         let passed = boot.saturating_sub(then_boot);
         if back > TOLERANCE || forth.abs_diff(passed) > TOLERANCE {
             self.paused_until.store(millis(boot.saturating_add(PAUSE)), Ordering::Relaxed);
+            self.steps.fetch_add(1, Ordering::Relaxed);
             tracing::error!(
                 ?forth,
                 ?back,
@@ -46,6 +48,11 @@ impl Watch {
                  look at its time service"
             );
         }
+    }
+
+    /// How many steps were seen.
+    pub(super) fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
     }
 
     /// # Errors
@@ -79,14 +86,14 @@ mod tests {
     #[test]
     fn a_clock_that_goes_on_is_trusted() {
         let watch = noted([1_000, 1_001]);
-        assert!(watch.check().is_ok());
+        assert!(watch.check().is_ok() && watch.steps() == 0);
     }
 
     #[test]
     fn a_step_in_either_direction_stops_the_sweeping() {
         for seconds in [[1_000, 1_003], [1_000, 990]] {
             let watch = noted(seconds);
-            assert!(watch.check().is_err());
+            assert!(watch.check().is_err() && watch.steps() == 1);
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -31,7 +31,8 @@ const LOST: &str = "SELECT count(*) FROM unnest($1, $2) AS done (id, at) \
 #[derive(Debug, Default)]
 pub(super) struct Witness {
     last: Mutex<VecDeque<(Uuid, i64)>>,
-    has_lost: AtomicBool,
+    /// The most that a server lacked at once.
+    lost: AtomicU64,
 }
 
 impl Witness {
@@ -52,7 +53,8 @@ impl Witness {
         }
         let params = [(&ids as _, Type::UUID_ARRAY), (&at as _, Type::INT8_ARRAY)];
         let lost: i64 = client.query_typed_one(LOST, &params).await?.try_get(0)?;
-        if lost > 0 && !self.has_lost.swap(true, Ordering::Relaxed) {
+        let lost = lost.unsigned_abs();
+        if lost > 0 && self.lost.fetch_max(lost, Ordering::Relaxed) == 0 {
             tracing::error!(
                 lost,
                 "Postgres has lost batches that were answered, as after a failover to an \
@@ -63,10 +65,15 @@ impl Witness {
         Ok(())
     }
 
+    /// How many batches a server lacked.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
     /// # Errors
     /// `Unavailable` if a server lacked something that this instance had answered.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        if self.has_lost.load(Ordering::Relaxed) {
+        if self.lost() > 0 {
             let message = "Postgres has lost what was answered: see the log of this instance";
             return Err(Failure::new(FailureKind::Unavailable, message));
         }
