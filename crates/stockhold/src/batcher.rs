@@ -253,13 +253,12 @@ impl Lane {
                     self.answer(piece, applied);
                 }
                 Err(Setback::Refused(failure)) if batch.commands.len() > 1 => {
-                    warn!(error = %failure, commands = batch.commands.len(), "batch refused");
+                    warn!(error = %failure.chain(), commands = batch.commands.len(), "batch refused");
                     let (first, rest) = piece.halves(&batch.commands);
                     pieces.extend([rest, first]);
                 }
                 Err(Setback::Refused(failure)) => {
-                    let source = std::error::Error::source(&failure);
-                    error!(error = %failure, ?source, "command refused by the ledger");
+                    error!(error = %failure.chain(), "command refused by the ledger");
                     self.fail(piece, &batch.commands, &failure);
                 }
                 Err(Setback::Stuck(stuck, failure)) => {
@@ -350,7 +349,7 @@ impl Lane {
             Err(ApplyError::Unavailable(failure)) => Err(Setback::Unavailable(failure)),
             Err(ApplyError::Stuck { commands, failure }) => Err(Setback::Stuck(commands, failure)),
             Err(ApplyError::Unknown { applied, failure }) => {
-                warn!(error = %failure, "the outcome of a batch is unknown");
+                warn!(error = %failure.chain(), "the outcome of a batch is unknown");
                 self.resolve(batch.id, *applied, failure).await
             }
         }

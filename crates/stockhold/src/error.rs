@@ -163,7 +163,8 @@ mod tests {
 
     fn told(outer: &'static str, inner: &'static str) -> String {
         let cause = Outer(outer, io::Error::other(inner));
-        Failure::new(FailureKind::Unavailable, "no answer").caused_by(cause).chain().to_string()
+        let failure = Failure::new(FailureKind::Unavailable, "no answer").caused_by(cause);
+        format!("{}", failure.chain())
     }
 
     #[test]

@@ -34,6 +34,7 @@ use super::{
 use crate::{
     Failure,
     clock::{Clock, SystemClock, within},
+    error::chain,
 };
 
 /// How long one trip to Postgres may take before the connection counts as dead. The server's own
@@ -145,14 +146,19 @@ impl Link {
     async fn connect(&self) -> Result<Object, Failure> {
         let failure = match within(&SystemClock, self.patience, self.any()).await {
             Some(Ok(object)) => {
-                self.down_until.store(0, Ordering::Relaxed);
+                if self.down_until.swap(0, Ordering::Relaxed) != 0 {
+                    warn!("Postgres answers again");
+                }
                 return self.witness.check().map(|()| object);
             }
             Some(Err(PoolError::Backend(error))) => Trouble::from(error).into_failure(),
             Some(Err(error)) => failure::silent().caused_by(error),
             None => failure::silent(),
         };
-        self.down_until.store(now().saturating_add(millis(PAUSE)), Ordering::Relaxed);
+        let down_until = now().saturating_add(millis(PAUSE));
+        if self.down_until.swap(down_until, Ordering::Relaxed) == 0 {
+            warn!(error = %failure.chain(), "Postgres is away");
+        }
         Err(failure)
     }
 
@@ -288,7 +294,9 @@ impl Connect for Dial {
                             warn!(%notice, "a commit did not wait for the standby");
                         }
                         Ok(_) => {}
-                        Err(error) => return warn!(%error, "a connection to Postgres was lost"),
+                        Err(error) => {
+                            return warn!(error = %chain(&error), "a connection to Postgres was lost");
+                        }
                     }
                 }
             });
