@@ -28,8 +28,7 @@ pub(super) struct Hosts {
 
 impl Hosts {
     pub(super) fn of(config: &Config, patience: Duration) -> Self {
-        let count = config.get_hosts().len().max(config.get_hostaddrs().len());
-        let each = (0..count).map(|n| alone(config, n)).collect();
+        let each = (0..count(config)).map(|n| alone(config, n)).collect();
         Self { each, patience, first: AtomicUsize::new(0) }
     }
 
@@ -59,8 +58,13 @@ impl Hosts {
     }
 }
 
+/// How many there are.
+pub(super) fn count(config: &Config) -> usize {
+    config.get_hosts().len().max(config.get_hostaddrs().len())
+}
+
 /// The same with the nth host alone.
-fn alone(config: &Config, n: usize) -> Config {
+pub(super) fn alone(config: &Config, n: usize) -> Config {
     let mut one = Config::new();
     if let Some(user) = config.get_user() {
         one.user(user);
