@@ -8,7 +8,7 @@ use tokio_postgres::{
     config::{Host, SslMode, TargetSessionAttrs},
 };
 
-use super::hosts;
+use super::{hosts, inspect::Route};
 use crate::{Failure, FailureKind};
 
 /// Where a Postgres database is, and how to be let in.
@@ -70,6 +70,13 @@ impl PostgresUrl {
     /// How many hosts it names.
     pub(super) fn hosts(&self) -> usize {
         hosts::count(&self.config)
+    }
+
+    /// How its nth host is reached.
+    pub(super) fn route(&self, n: usize) -> Route {
+        let takes_any = self.config.get_target_session_attrs() == TargetSessionAttrs::Any;
+        let (host, is_local) = hosts::name(&self.config, n);
+        Route { host, is_local, hosts: self.hosts(), takes_any }
     }
 
     /// As it can be given again to whoever has the password from elsewhere.
