@@ -13,7 +13,9 @@ use crate::{Failure, FailureKind};
 
 /// Where a Postgres database is, and how to be let in.
 ///
-/// `postgres://user:password@host:port,host2:port/database?name=value&...`. Beside what
+/// `postgres://user:password@host:port,host2:port/database?name=value&...`. It names a host and a
+/// database. Sessions are called `stockhold`, unless `application_name` says otherwise; of several
+/// hosts the one that takes writes is found, unless `target_session_attrs` says otherwise. Beside what
 /// tokio-postgres knows (`host`, `connect_timeout`, `target_session_attrs`, ...) there are
 ///
 /// | parameter | |
@@ -192,7 +194,7 @@ fn complete(config: &mut Config, parts: &Parts<'_>) -> Result<(), Failure> {
 const OURS: [&str; 3] = ["passwordfile", "sslmode", "sslrootcert"];
 
 /// All that a URL may say.
-const KNOWN: [&str; 20] = [
+const KNOWN: [&str; 21] = [
     "application_name",
     "channel_binding",
     "connect_timeout",
@@ -210,6 +212,7 @@ const KNOWN: [&str; 20] = [
     "sslnegotiation",
     "target_session_attrs",
     "tcp_user_timeout",
+    "user",
     OURS[0],
     OURS[1],
     OURS[2],

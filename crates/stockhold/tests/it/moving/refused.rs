@@ -14,7 +14,7 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 async fn refusal(from: &Place, to: &Place) -> String {
-    let refused = transfer::run(from, to, FEW, |_| {}).await.unwrap_err();
+    let refused = transfer::run(from, to, FEW, |_| {}).await.expect_err("it is no move");
     assert_eq!(refused.kind, FailureKind::Invalid, "{refused}");
     refused.message
 }
