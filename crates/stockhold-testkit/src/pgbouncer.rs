@@ -30,10 +30,19 @@ impl PgBouncer {
     /// When it does not start: with what it said.
     #[must_use]
     pub fn start(server: &PostgresServer, sessions: u16) -> Self {
+        Self::start_with(server, sessions, "SELECT 1")
+    }
+
+    /// The same, where each session begins with this statement.
+    ///
+    /// # Panics
+    /// As [`PgBouncer::start`].
+    #[must_use]
+    pub fn start_with(server: &PostgresServer, sessions: u16, first: &str) -> Self {
         let user = User::instead_of_root("postgres");
         let (folder, port) = (Folder::new(None, user.as_ref()), Port::claim());
         let settings = folder.join("settings.ini");
-        fs::write(&settings, text(server, port.number(), sessions)).expect("there is room");
+        fs::write(&settings, text(server, port.number(), sessions, first)).expect("there is room");
         let log = folder.join("log");
         let mut command = Command::new("/usr/sbin/pgbouncer");
         command.arg(&settings);
@@ -54,14 +63,14 @@ impl PgBouncer {
     }
 }
 
-fn text(server: &PostgresServer, port: u16, sessions: u16) -> String {
+fn text(server: &PostgresServer, port: u16, sessions: u16, first: &str) -> String {
     let socket = server.socket();
     let folder = socket.parent().unwrap_or(&socket).display().to_string();
     let name = socket.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let upstream = name.rsplit('.').next().unwrap_or("5432");
     format!(
         "[databases]\n\
-         postgres = host={folder} port={upstream} user=postgres\n\
+         postgres = host={folder} port={upstream} user=postgres connect_query='{first}'\n\
          [pgbouncer]\n\
          listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
          auth_type = any\npool_mode = transaction\n\

@@ -59,6 +59,7 @@ impl Doctor {
             LedgerUrl::Memory => checks.push(check::in_memory()),
             LedgerUrl::Sqlite(path) => {
                 checks.push(check::ledger(path));
+                checks.extend(check::seal(path));
                 let folder = folder_of(path);
                 checks.extend([check::room(&folder, path), check::sync(&folder)]);
             }

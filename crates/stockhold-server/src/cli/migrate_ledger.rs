@@ -9,10 +9,11 @@ use super::{
 
 /// Moves a shop from one ledger to another: stock, movements, holds and their keys.
 ///
-/// Stop the server first. The old ledger is checked, and then sealed: no server starts with it any
-/// more. The new one must be empty; no server starts with it until all is there and was checked.
-/// When it is interrupted, the same command goes on where it was. It needs a direct connection to
-/// Postgres, without a pooler in transaction mode.
+/// Stop the server first. Both ends are looked at before anything is made. The old ledger is checked,
+/// and then sealed: no server starts with it any more. The new one must be empty; no server starts
+/// with it until all is there and was checked. When it is interrupted, the same command goes on where
+/// it was, or --give-up goes back. It needs a direct connection to Postgres, without a pooler in
+/// transaction mode, and a role for which stockhold doctor has no complaint.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct MigrateLedger {
@@ -25,7 +26,7 @@ pub(super) struct MigrateLedger {
     to: LedgerUrl,
 
     /// Give the move up before it is done: the old ledger can be served again, and the new one is
-    /// to be thrown away.
+    /// to be thrown away, if it was not before.
     #[arg(long)]
     give_up: bool,
 }
@@ -35,7 +36,10 @@ Examples:
   A shop that has outgrown one machine:
     systemctl stop stockhold
     stockhold migrate-ledger --from sqlite:/var/lib/stockhold/shop.db --to postgres://shop@db/shop
-    stockhold serve --ledger postgres://shop@db/shop";
+    stockhold serve --ledger postgres://shop@db/shop
+  It takes too long, and the shop is to open again from the file:
+    stockhold migrate-ledger --from sqlite:/var/lib/stockhold/shop.db --to postgres://shop@db/shop \
+--give-up";
 
 impl MigrateLedger {
     pub(super) fn run(self) -> Result<Exit, Fault> {
@@ -52,8 +56,11 @@ impl MigrateLedger {
         bar.0.finish_and_clear();
         say(&format!(
             "moved {} items, {} movements and {} holds; {to} is clean, and {from} is sealed.\n\
-             Start the server with --ledger {to}",
-            moved.items, moved.movements, moved.holds
+             Start the server with --ledger {}",
+            moved.items,
+            moved.movements,
+            moved.holds,
+            to.quoted()
         ))?;
         Ok(Exit::Ok)
     }

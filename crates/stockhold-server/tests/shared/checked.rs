@@ -13,6 +13,7 @@ use stockhold_testkit::{
 
 use crate::shop::{Shop, stockhold};
 
+mod found;
 mod rights;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -106,7 +107,7 @@ fn a_database_without_a_ledger_is_none_to_verify() {
     let none = verify(&postgres.url(), &[]);
     let said = String::from_utf8(none.stderr).unwrap();
     assert_eq!(none.status.code(), Some(1), "{said}");
-    assert!(said.contains("there is no ledger in this database"), "{said}");
+    assert!(said.contains("there is no ledger in this database: a server makes"), "{said}");
     assert_eq!(postgres.psql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), "0");
 }
 
@@ -127,7 +128,9 @@ fn a_server_that_is_not_there_is_told_with_what_to_look_at() {
     let postgres = PostgresServer::set_up().with_tcp().start();
     let looked = doctor(&postgres.url_of("missing"));
     assert_eq!((looked.code, looked.complaints()), (Some(1), vec![("postgres", "bad")]));
-    assert!(looked.found("postgres").starts_with("there is no such database"), "{looked:?}");
+    let found = "there is no such database: make it (createdb --owner ROLE NAME)";
+    assert!(looked.found("postgres").starts_with(found), "{looked:?}");
+    assert!(looked.next("postgres").starts_with("createdb"), "{looked:?}");
     let address = postgres.address().unwrap();
     drop(postgres);
     let looked = doctor(&format!("postgres://postgres@{address}/postgres"));
@@ -278,8 +281,14 @@ async fn slow_a_standby_can_be_verified_and_not_served_and_one_that_lags_is_a_wa
 
     // As the advice says.
     let [first, second] = [&standby, &shop.postgres].map(|server| server.address().unwrap());
-    shop.url =
-        format!("postgres://postgres@{first},{second}/postgres?target_session_attrs=read-write");
+    let both = format!("postgres://postgres@{first},{second}/postgres");
+    let looked = doctor(&both);
+    assert_eq!((looked.code, looked.complaints()), (Some(0), vec![("standby", "warn")]));
+    assert!(looked.found("postgres").contains(&format!("on {second}, ")), "{looked:?}");
+    let looked = doctor(&format!("{both}?target_session_attrs=any"));
+    assert_eq!(looked.complaints(), [("hosts", "warn"), ("writing", "bad")]);
+    assert!(looked.found("postgres").contains(&format!("on {first}, ")), "{looked:?}");
+    shop.url = format!("{both}?target_session_attrs=read-write");
     shop.join(|_| ());
     assert_eq!(shop.units(1, "MUG").await, [5, 0, 0, 5]);
     shop.postgres.reload_with("synchronous_standby_names", "*");

@@ -26,7 +26,7 @@ use self::{
     schema::Migrated,
 };
 pub use self::{
-    inspect::{Danger, Finding, ServerFacts},
+    inspect::{Danger, Finding, Route, ServerFacts, advice},
     url::PostgresUrl,
 };
 use super::{
@@ -212,7 +212,10 @@ fn check_version(found: Option<i32>) -> Result<(), Failure> {
         Some(schema::THIS_VERSION) => Ok(()),
         Some(version) if version > schema::THIS_VERSION => is_newer(version),
         Some(_) => incompatible("the database has an older schema: start a server once".to_owned()),
-        None => incompatible("there is no ledger in this database".to_owned()),
+        None => incompatible(
+            "there is no ledger in this database: a server makes the tables when it starts"
+                .to_owned(),
+        ),
     }
 }
 

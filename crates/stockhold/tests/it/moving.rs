@@ -18,6 +18,9 @@ use stockhold_testkit::{PostgresServer, until};
 
 use crate::shop::SECOND;
 
+mod given_up;
+mod refused;
+
 const FEW: usize = 3;
 
 fn file(path: &Path) -> Place {
@@ -91,6 +94,19 @@ async fn shop(path: &Path, clock: &ManualClock) -> String {
     let shown = shown(&ledger).await;
     ledger.close().await.expect("it works");
     shown
+}
+
+/// Moves it, and is interrupted before the nth chunk.
+async fn begin_move(from: &Place, to: &Place, nth: usize) {
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let (mut stop, mut chunks) = (Some(stop), 0);
+    let moving = transfer::run(from, to, FEW, |_| {
+        chunks += 1;
+        if chunks == nth {
+            drop(stop.take());
+        }
+    });
+    tokio::select! { biased; _ = stopped => {} moved = moving => panic!("{moved:?}") }
 }
 
 /// Moves it, and is interrupted after each chunk.
@@ -173,29 +189,61 @@ async fn neither_end_is_served_while_a_shop_moves() {
     let server = PostgresServer::start();
     shop(&old, &clock).await;
     let (from, to) = (file(&old), database(&server));
-    let mut at = 0;
-    {
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let mut stop = Some(stop);
-        let moving = transfer::run(&from, &to, FEW, |_| {
-            at += 1;
-            if at == 4 {
-                drop(stop.take());
-            }
-        });
-        tokio::select! { biased; _ = stopped => {} moved = moving => panic!("{moved:?}") }
-    }
+    begin_move(&from, &to, 4).await;
     let refused = SqliteLedger::open(&old, SqliteOptions::default()).unwrap_err();
     assert_eq!(refused.kind, FailureKind::Invalid);
-    assert!(refused.message.contains("has moved to postgres://"), "{refused}");
+    assert!(refused.message.contains("is moving to postgres://"), "{refused}");
     let options = PostgresOptions::default();
     let refused = PostgresLedger::connect(&server.url(), options).await.unwrap_err();
-    assert!(refused.message.contains("migrate-ledger --from sqlite:/"), "{refused}");
-    // Or the owner thinks better of it.
-    transfer::give_up(&from, &to).await.expect("it works");
-    open(&old, &clock).close().await.expect("it works");
-    let again = transfer::run(&from, &to, FEW, |_| {}).await.unwrap_err();
-    assert!(again.message.contains("given up"), "{again}");
+    assert!(refused.message.contains("migrate-ledger --from 'sqlite:/"), "{refused}");
+    transfer::run(&from, &to, FEW, |_| {}).await.expect("it works");
+    let refused = SqliteLedger::open(&old, SqliteOptions::default()).unwrap_err();
+    assert!(refused.message.contains("has moved to postgres://"), "{refused}");
+}
+
+/// What is known of the ledger as a whole: when it was last alive, and its graces.
+#[tokio::test]
+async fn the_marks_of_the_clock_move_with_the_shop() {
+    let (folder, clock) = (tempfile::tempdir().expect("it works"), ManualClock::default());
+    let (old, new) = (folder.path().join("old.db"), folder.path().join("new.db"));
+    let server = PostgresServer::start();
+    shop(&old, &clock).await;
+    clock.advance(20 * SECOND);
+    // An outage that may still spare a hold.
+    let ledger = open(&old, &clock);
+    apply(&ledger, 3, vec![ask::create("TIE", 5)]).await;
+    ledger.close().await.expect("it works");
+    let marks = |path: &Path| {
+        let conn = rusqlite::Connection::open(path).expect("it works");
+        let alive = "SELECT alive_at FROM ledger";
+        let graces = "SELECT group_concat(from_at || ',' || to_at || ',' || until_at) FROM grace";
+        let read = |read| conn.query_row(read, [], |row| row.get::<_, rusqlite::types::Value>(0));
+        [alive, graces].map(|what| read(what).expect("it works"))
+    };
+    let before = marks(&old);
+    let [rusqlite::types::Value::Integer(alive_at), rusqlite::types::Value::Text(graces)] = &before
+    else {
+        panic!("{before:?}")
+    };
+    transfer::run(&file(&old), &database(&server), FEW, |_| {}).await.expect("it works");
+    let there = server.psql("SELECT alive_at, graces FROM ledger");
+    assert_eq!(there, format!("{alive_at}|{{{graces}}}"));
+    transfer::run(&database(&server), &file(&new), FEW, |_| {}).await.expect("it works");
+    assert_eq!(marks(&new), before);
+}
+
+/// Whoever has waited for a lock has to see what was done until then.
+#[tokio::test]
+async fn a_shop_moves_whatever_isolation_the_database_is_set_to() {
+    let (folder, clock) = (tempfile::tempdir().expect("it works"), ManualClock::default());
+    let (old, new) = (folder.path().join("old.db"), folder.path().join("new.db"));
+    let server = PostgresServer::start();
+    server.psql("ALTER DATABASE postgres SET default_transaction_isolation = 'repeatable read'");
+    let before = shop(&old, &clock).await;
+    let (there, _) = move_with_interruptions(&file(&old), &database(&server)).await;
+    let (back, _) = move_with_interruptions(&database(&server), &file(&new)).await;
+    assert_eq!(there, back);
+    assert_eq!(shown(&open(&new, &clock)).await, before);
 }
 
 #[tokio::test]
@@ -209,33 +257,6 @@ async fn a_server_that_is_running_writes_no_more_once_its_database_is_sealed() {
     let batch = Batch { id: BatchId([2; 16]), commands: vec![ask::create("HAT", 1)], waits: false };
     let refused = running.apply(Arc::new(batch)).await.unwrap_err();
     assert!(format!("{refused:?}").contains("has moved to sqlite:/"), "{refused:?}");
-}
-
-#[tokio::test]
-async fn a_shop_does_not_move_in_where_another_one_is() {
-    let (folder, clock) = (tempfile::tempdir().expect("it works"), ManualClock::default());
-    let old = folder.path().join("old.db");
-    let server = PostgresServer::start();
-    shop(&old, &clock).await;
-    let there =
-        PostgresLedger::connect(&server.url(), PostgresOptions::default()).await.expect("it works");
-    apply(&there, 1, vec![ask::create("MUG", 1)]).await;
-    let refused = transfer::run(&file(&old), &database(&server), FEW, |_| {}).await.unwrap_err();
-    assert!(refused.message.contains("not empty"), "{refused}");
-    // Nothing was sealed.
-    open(&old, &clock).close().await.expect("it works");
-    assert_eq!(apply(&there, 2, vec![ask::create("HAT", 1)]).await, 1);
-}
-
-#[tokio::test]
-async fn a_shop_does_not_move_while_a_server_has_its_file() {
-    let (folder, clock) = (tempfile::tempdir().expect("it works"), ManualClock::default());
-    let old = folder.path().join("old.db");
-    let server = PostgresServer::start();
-    let open = open(&old, &clock);
-    let refused = transfer::run(&file(&old), &database(&server), FEW, |_| {}).await.unwrap_err();
-    assert_eq!(refused.kind, FailureKind::InUse, "{refused}");
-    open.close().await.expect("it works");
 }
 
 /// Somebody seals it between the first look of a step and its locks.

@@ -88,6 +88,8 @@ async fn a_role_without_rights_is_told_which_it_lacks() {
     let refused = start(&url).await.unwrap_err();
     assert!(refused.message.contains("GRANT SELECT, INSERT"), "{refused}");
     server.psql("GRANT ALL ON ALL TABLES IN SCHEMA public TO shop");
+    assert_eq!(self::facts(&url).await.missing_rights, ["UPDATE on sequence stock_item_seq"]);
+    server.psql("GRANT UPDATE ON ALL SEQUENCES IN SCHEMA public TO shop");
     assert_eq!(told(&url).await, []);
     start(&url).await.expect("it may not make tables, and need not");
 }

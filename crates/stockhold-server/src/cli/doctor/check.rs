@@ -117,6 +117,17 @@ pub(super) fn ledger(path: &Path) -> Check {
     }
 }
 
+/// Whether a shop moves, or has moved, away from this file.
+pub(super) fn seal(path: &Path) -> Option<Check> {
+    SqliteLedger::inspect_file(path).ok()?.sealed.map(sealed)
+}
+
+/// Nothing is written to this ledger. The reason says what to do.
+pub(super) fn sealed(why: String) -> Check {
+    let next = "no server starts with this ledger: do as the reason says";
+    Check::bad("sealed", why, next)
+}
+
 fn size_words(path: &Path) -> String {
     let log = beside(path, "-wal");
     format!("{} and a log of {}", mib(size(path)), mib(size(&log)))

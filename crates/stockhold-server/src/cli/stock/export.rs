@@ -16,6 +16,7 @@ use tempfile::NamedTempFile;
 use super::{
     super::{
         Doing, Fault, LedgerUrl,
+        ledger_file::in_memory,
         path::Path,
         refusal,
         remote::{Remote, one_thread, unanswered},
@@ -88,8 +89,15 @@ impl Export {
     }
 
     fn read_ledger(&self, ledger: &LedgerUrl, output: &mut Output) -> Result<(), Fault> {
-        let LedgerUrl::Sqlite(path) = ledger else {
-            return Err(Fault::usage("--ledger: only a ledger in a file can be read: sqlite:PATH"));
+        let path = match ledger {
+            LedgerUrl::Sqlite(path) => path,
+            LedgerUrl::Postgres(_) => {
+                return Err(Fault::usage(
+                    "--ledger: only a ledger in a file is read directly; ask a server for one in \
+                     Postgres: --url http://HOST:PORT",
+                ));
+            }
+            LedgerUrl::Memory => return Err(in_memory()),
         };
         let format = self.format();
         let mut text = Vec::new();

@@ -1,8 +1,14 @@
 //! `stockhold migrate-ledger`: a shop moves, and loses nothing.
 
-use std::{path::Path, process::Output, thread, time::Duration};
+use std::{
+    io::Write,
+    path::Path,
+    process::{Output, Stdio},
+    thread,
+    time::Duration,
+};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use stockhold_testkit::{PostgresServer, ServerProcess, until};
 
 use crate::{
@@ -142,6 +148,138 @@ async fn a_move_that_was_killed_goes_on_and_doubles_nothing() {
     let mut ann = Shopper::new(server.address());
     ann.confirm(&active).await.expect_status(200);
     expect_units(&mut ann, [15, 0, 3, 12]).await;
+}
+
+/// So many items that each stage has several chunks.
+const MANY: usize = 2_500;
+
+async fn fill_with_many(ledger: &str) {
+    let mut server = serve(ledger);
+    let items = (0..MANY).map(|n| json!({"sku": format!("SKU-{n:05}"), "on_hand": 1}).to_string());
+    let items = items.collect::<Vec<_>>().join("\n");
+    let mut import = stockhold(&["stock", "import", "-", "--url"]);
+    import.arg(format!("http://{}", server.address())).stdin(Stdio::piped());
+    let mut import = import.stdout(Stdio::null()).spawn().unwrap();
+    import.stdin.take().unwrap().write_all(items.as_bytes()).unwrap();
+    assert!(import.wait().unwrap().success());
+    assert!(server.stop().success());
+}
+
+/// Moves, and is killed when this says where the move stands: behind the second thousand movements.
+fn kill_in_the_middle(from: &str, to: &str, place: impl Fn() -> String) {
+    let mut moving = stockhold(&["migrate-ledger", "--from", from, "--to", to]).spawn().unwrap();
+    until(SOON, "the middle of a stage", || match place() {
+        place if place == "movements|2000" => Ok(()),
+        place => Err(place),
+    });
+    moving.kill().unwrap();
+    assert_eq!(moving.wait().unwrap().code(), None);
+    assert_eq!(place(), "movements|2000");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_to_postgres_that_was_killed_in_the_middle_of_a_stage_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let postgres = PostgresServer::start();
+    let (old, new) = (file(folder.path(), "old.db"), postgres.url());
+    fill_with_many(&old).await;
+    assert!(serve(&new).stop().success()); // makes the tables
+    postgres.psql(
+        "CREATE FUNCTION stand() RETURNS trigger LANGUAGE plpgsql \
+            AS 'BEGIN PERFORM pg_sleep(25); RETURN NEW; END'; \
+         CREATE TRIGGER stand BEFORE INSERT ON movement FOR EACH ROW WHEN (NEW.id = 2100) \
+            EXECUTE FUNCTION stand()",
+    );
+    let place = || postgres.psql("SELECT stage, after FROM moving_in");
+    kill_in_the_middle(&old, &new, place);
+    postgres.psql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'COPY movement%'",
+    );
+    postgres.psql("DROP TRIGGER stand ON movement");
+    assert_eq!(postgres.psql("SELECT count(*) FROM movement"), "2000");
+    expect_moved(&migrate(&old, &new));
+    assert_eq!(counts(&new), counts(&old));
+    assert_eq!(counts(&new)[2], 2_500);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_to_a_file_that_was_killed_in_the_middle_of_a_stage_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let postgres = PostgresServer::start();
+    let (old, new) = (postgres.url(), file(folder.path(), "new.db"));
+    fill_with_many(&old).await;
+    assert!(serve(&new).stop().success()); // makes the file
+    let path = folder.path().join("new.db");
+    let run = |statement: &str| {
+        let conn = rusqlite::Connection::open(&path).unwrap();
+        conn.execute_batch(statement).unwrap();
+    };
+    run("CREATE TRIGGER stand BEFORE INSERT ON movement WHEN NEW.id = 2100 BEGIN \
+            SELECT count(*) FROM (WITH RECURSIVE n (i) AS \
+                (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 1e10) SELECT i FROM n); END");
+    let place = || {
+        let conn = rusqlite::Connection::open(&path).unwrap();
+        let read = "SELECT stage || '|' || after FROM moving_in";
+        conn.query_row(read, [], |row| row.get(0)).unwrap_or_default()
+    };
+    kill_in_the_middle(&old, &new, place);
+    run("DROP TRIGGER stand");
+    for ledger in [&old, &new] {
+        let mut serve = stockhold(&["serve", "--ledger", ledger, "--listen", "127.0.0.1:0"]);
+        assert_eq!(serve.output().unwrap().status.code(), Some(1));
+    }
+    expect_moved(&migrate(&old, &new));
+    assert_eq!(counts(&new), counts(&old));
+    assert_eq!(counts(&new)[2], 2_500);
+}
+
+/// Another one's tables, used by a role that the doctor is content with.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shop_moves_in_by_a_role_with_the_rights_that_the_doctor_asks_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let postgres = PostgresServer::start();
+    let old = file(folder.path(), "old.db");
+    let [_, active, _] = fill(&old).await;
+    assert!(serve(&postgres.url()).stop().success()); // makes the tables
+    postgres.psql(
+        "CREATE ROLE shop LOGIN; \
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO shop",
+    );
+    let new = postgres.url().replace("postgres@", "shop@");
+    let refused = migrate(&old, &new);
+    assert_eq!(refused.status.code(), Some(1), "{}", words(&refused));
+    let advice = "GRANT UPDATE ON ALL SEQUENCES IN SCHEMA public TO shop";
+    assert!(words(&refused).contains(advice), "{}", words(&refused));
+    assert!(serve(&old).stop().success(), "it was not sealed");
+    postgres.psql(advice);
+    expect_moved(&migrate(&old, &new));
+    let mut server = serve(&new);
+    let mut ann = Shopper::new(server.address());
+    ann.confirm(&active).await.expect_status(200);
+    ann.put_stock("HAT", 1).await;
+    assert!(server.stop().success());
+    assert_eq!(counts(&new)[0], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_that_cannot_be_given_up_says_what_to_do_in_stead() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (file(folder.path(), "old.db"), file(folder.path(), "new.db"));
+    let give_up = |from: &str, to: &str| {
+        let args = ["migrate-ledger", "--from", from, "--to", to, "--give-up"];
+        stockhold(&args).output().unwrap()
+    };
+    let none = give_up(&old, &new);
+    assert_eq!(none.status.code(), Some(1), "{}", words(&none));
+    assert!(words(&none).contains("there is no ledger at sqlite:/"), "{}", words(&none));
+    assert!(words(&none).contains("check the path"), "{}", words(&none));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    fill(&old).await;
+    expect_moved(&migrate(&old, &new));
+    let late = give_up(&old, &new);
+    assert_eq!(late.status.code(), Some(1), "{}", words(&late));
+    let back = format!("stockhold migrate-ledger --from '{new}' --to NEW");
+    assert!(words(&late).contains(&back), "{}", words(&late));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -144,7 +144,9 @@ fn hint(code: &SqlState) -> &'static str {
             "Postgres refuses this user or password: see the URL of the ledger, its passwordfile, \
              or PGPASSWORD; and pg_hba.conf"
         }
-        "3D000" => "there is no such database",
+        "3D000" => {
+            "there is no such database: make it (createdb --owner ROLE NAME), or check the URL"
+        }
         "42501" => "the role lacks a right: see stockhold doctor",
         _ => "Postgres cannot do it",
     }

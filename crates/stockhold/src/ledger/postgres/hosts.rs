@@ -4,6 +4,7 @@
 
 use std::{
     future::pending,
+    net::IpAddr,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -28,8 +29,7 @@ pub(super) struct Hosts {
 
 impl Hosts {
     pub(super) fn of(config: &Config, patience: Duration) -> Self {
-        let count = config.get_hosts().len().max(config.get_hostaddrs().len());
-        let each = (0..count).map(|n| alone(config, n)).collect();
+        let each = (0..count(config)).map(|n| alone(config, n)).collect();
         Self { each, patience, first: AtomicUsize::new(0) }
     }
 
@@ -59,8 +59,32 @@ impl Hosts {
     }
 }
 
+/// How many there are.
+pub(super) fn count(config: &Config) -> usize {
+    config.get_hosts().len().max(config.get_hostaddrs().len())
+}
+
+/// The name of the nth, with its port; and whether it is this machine.
+pub(super) fn name(config: &Config, n: usize) -> (String, bool) {
+    let address = config.get_hostaddrs().get(n);
+    let ports = config.get_ports();
+    let port = ports.get(n).or_else(|| ports.first()).unwrap_or(&5432);
+    match (config.get_hosts().get(n), address) {
+        (Some(Host::Unix(folder)), _) => (format!("{}:{port}", folder.display()), true),
+        (Some(Host::Tcp(name)), None) => {
+            let is_local = name.parse().map_or(name == "localhost", |ip: IpAddr| ip.is_loopback());
+            (format!("{name}:{port}"), is_local)
+        }
+        (Some(Host::Tcp(name)), Some(ip)) => (format!("{name}:{port}"), ip.is_loopback()),
+        (None, ip) => {
+            let shown = ip.map(ToString::to_string).unwrap_or_default();
+            (format!("{shown}:{port}"), ip.is_some_and(IpAddr::is_loopback))
+        }
+    }
+}
+
 /// The same with the nth host alone.
-fn alone(config: &Config, n: usize) -> Config {
+pub(super) fn alone(config: &Config, n: usize) -> Config {
     let mut one = Config::new();
     if let Some(user) = config.get_user() {
         one.user(user);
@@ -140,6 +164,18 @@ mod tests {
         for (n, host) in ["one:1", "two:2"].into_iter().enumerate() {
             assert_eq!(alone(&all, n), config(host).unwrap());
         }
+    }
+
+    #[test]
+    fn a_host_of_this_machine_is_told_from_others() {
+        let all =
+            "host=/run,localhost,::1,db,db hostaddr=1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,127.0.0.1";
+        let text = all.split_once(" hostaddr").map_or(all, |(hosts, _)| hosts);
+        let config = |text: &str| text.parse::<Config>().unwrap();
+        let local = |text: &str| (0..5).map(|n| name(&config(text), n).1).collect::<Vec<_>>();
+        assert_eq!(local(text), [true, true, true, false, false]);
+        assert_eq!(local(all), [true, false, false, false, true]);
+        assert_eq!(name(&config("host=a,b port=7"), 1).0, "b:7");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Error, Row, types::Type};
 
 use super::{
     PostgresLedger,
-    failure::Trouble,
+    failure::{self, Trouble},
     link::{Connection, Link},
     rows::{self, Damaged},
     schema::{FUNCTIONS, TABLES, THIS_VERSION},
@@ -17,13 +17,17 @@ use crate::{
     Failure,
     clock::{Clock, SystemClock},
 };
+pub use advice::advice;
 pub use finding::{Danger, Finding};
 
+mod advice;
 mod finding;
 
 /// What was found out about a Postgres server, the database and the role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerFacts {
+    /// How it was reached, if it was asked by a URL.
+    pub route: Option<Route>,
     /// Such as 170006 for 17.6.
     pub version: i32,
     /// The role that was let in, as SQL writes it.
@@ -48,7 +52,7 @@ pub struct ServerFacts {
     pub read_only: bool,
     /// Connections that this role may have, its own included.
     pub max_connections: i64,
-    /// Connections of others that are open.
+    /// Connections of others that are open, to whichever database.
     pub other_connections: i64,
     /// What its clock said.
     pub clock: Timestamp,
@@ -57,8 +61,14 @@ pub struct ServerFacts {
     pub ahead_ms: i64,
     /// How long a question took.
     pub trip: Duration,
+    /// Whether our tables are there.
+    pub has_tables: bool,
     /// The version of our schema; none if it is not there, or may not be read.
     pub schema: Option<i32>,
+    /// Why nothing is written to the ledger any more, or not yet.
+    pub sealed: Option<String>,
+    /// Tables that have names of ours and are of another program.
+    pub other_tables: Vec<String>,
     /// The schema of Postgres that our tables are in, or would be made in, as SQL writes it; none
     /// if `search_path` names none that exists.
     pub namespace: Option<String>,
@@ -68,17 +78,46 @@ pub struct ServerFacts {
     pub missing_rights: Vec<String>,
 }
 
+/// How a server was reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The host that answered, and its port.
+    pub host: String,
+    /// Whether nothing goes over a network.
+    pub is_local: bool,
+    /// How many hosts the URL names.
+    pub hosts: usize,
+    /// Whether a server takes the first that answers, also if that one takes no writes.
+    pub takes_any: bool,
+}
+
 impl PostgresLedger {
-    /// Looks at a server and changes nothing; also at one that is no ledger yet, or a standby.
+    /// Looks at a server and changes nothing; also at one that is no ledger yet. Of several hosts it
+    /// asks the one that a server would take; a standby only if there is no such host.
     ///
     /// # Errors
-    /// `Unavailable` if the server does not answer, or refuses; `Invalid` if it cannot be asked in
+    /// `Unavailable` if no server answers, or if they refuse; `Invalid` if they cannot be asked in
     /// this way.
     pub async fn inspect(url: &PostgresUrl) -> Result<ServerFacts, Failure> {
-        let link = Link::new(&url.anywhere(), 1)?;
-        let mut connection = link.connection().await?;
-        look(&mut connection).await.map_err(Trouble::into_failure)
+        let mut refused = None;
+        for which in [url.clone(), url.anywhere()] {
+            for n in 0..which.hosts() {
+                match look_at(&which.only(n)).await {
+                    Ok(facts) => {
+                        return Ok(ServerFacts { route: Some(url.route(n)), ..facts });
+                    }
+                    Err(failure) => drop(refused.get_or_insert(failure)),
+                }
+            }
+        }
+        Err(refused.unwrap_or_else(failure::silent))
     }
+}
+
+async fn look_at(url: &PostgresUrl) -> Result<ServerFacts, Failure> {
+    let link = Link::new(url, 1)?;
+    let mut connection = link.connection().await?;
+    look(&mut connection).await.map_err(Trouble::into_failure)
 }
 
 const SERVER: &str = "SELECT current_setting('server_version_num')::int4, \
@@ -96,8 +135,7 @@ const SERVER: &str = "SELECT current_setting('server_version_num')::int4, \
         (SELECT datconnlimit FROM pg_database, pg_roles \
             WHERE datname = current_database() AND rolname = current_user \
             AND datconnlimit >= 0 AND NOT rolsuper)), \
-    (SELECT count(*) FROM pg_stat_activity \
-        WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()), \
+    (SELECT greatest(sum(numbackends) - 1, 0)::int8 FROM pg_stat_database), \
     (extract(epoch FROM clock_timestamp()) * 1000)::int8, \
     coalesce(has_table_privilege(to_regclass('stockhold_schema'), 'SELECT'), false)";
 
@@ -118,19 +156,28 @@ const NAMESPACE: &str = "SELECT pg_namespace.oid, quote_ident(nspname) AS name, 
         WHERE relnamespace = pg_namespace.oid AND relname = 'stockhold_schema') AS is_ours) AS ours \
     ORDER BY is_ours DESC, usable DESC, n LIMIT 1";
 
+/// A shop that moves in sets the numbers of its items behind those that are there.
 const RIGHTS: &str = "SELECT 'USAGE on schema ' || name FROM namespace WHERE is_ours AND NOT usable \
     UNION ALL SELECT what || ' on ' || relname FROM namespace \
         JOIN pg_class ON relnamespace = namespace.oid \
         JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS w (what) \
             ON relname = ANY ($1) OR (relname = 'stockhold_schema' AND what = 'SELECT') \
-        WHERE NOT has_table_privilege(pg_class.oid, what) \
+        WHERE is_ours AND NOT has_table_privilege(pg_class.oid, what) \
+    UNION ALL SELECT 'UPDATE on sequence ' || relname FROM namespace \
+        JOIN pg_class ON relnamespace = namespace.oid AND relname = 'stock_item_seq' \
+        WHERE is_ours AND NOT has_sequence_privilege(pg_class.oid, 'UPDATE') \
     UNION ALL SELECT 'EXECUTE on ' || proname FROM namespace \
         JOIN pg_proc ON pronamespace = namespace.oid AND proname = ANY ($2) \
-        WHERE NOT has_function_privilege(pg_proc.oid, 'EXECUTE') \
+        WHERE is_ours AND NOT has_function_privilege(pg_proc.oid, 'EXECUTE') \
     ORDER BY 1";
 
+const OTHER_TABLES: &str = "SELECT relname::text FROM namespace \
+    JOIN pg_class ON relnamespace = namespace.oid AND relname = ANY ($1) \
+    WHERE NOT is_ours ORDER BY 1";
+
 /// There may be no schema yet, so that a batch cannot be begun.
-const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = '2s'";
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '500ms'; \
+    SET LOCAL statement_timeout = '2s'";
 
 /// In a transaction, as a batch is: what a role, a database or a pooler sets
 /// is in force there.
@@ -145,18 +192,18 @@ pub(super) async fn look(connection: &mut Connection<'_>) -> Result<ServerFacts,
     });
     let server = server.await?;
     let trip = SystemClock.boot().saturating_sub(before.1);
-    let has_schema: bool = rows::column(&server, 13)?;
+    let may_read: bool = rows::column(&server, 13)?;
     let others = connection.trip(async |client| {
-        let (standbys, namespace, rights, schema, ()) = tokio::try_join!(biased;
+        tokio::try_join!(biased;
             client.query_typed(STANDBYS, &[]),
             client.query_typed_opt(NAMESPACE, &[]),
-            rights(client),
-            schema(client, has_schema),
+            of_ours(client, RIGHTS),
+            of_ours(client, OTHER_TABLES),
+            schema(client, may_read),
             client.batch_execute("ROLLBACK"),
-        )?;
-        Ok((standbys, namespace, rights, schema))
+        )
     });
-    let (standbys, namespace, rights, schema) = others.await?;
+    let (standbys, namespace, rights, other_tables, schema, ()) = others.await?;
     let mut facts = ServerFacts::of(&server)?;
     facts.trip = trip;
     facts.ahead_ms = ahead(facts.clock, before.0, trip);
@@ -165,26 +212,45 @@ pub(super) async fn look(connection: &mut Connection<'_>) -> Result<ServerFacts,
     }
     if let Some(row) = namespace {
         (facts.namespace, facts.can_create) = (rows::column(&row, 1)?, rows::column(&row, 3)?);
+        facts.has_tables = rows::column(&row, 4)?;
     }
-    for row in &rights {
-        facts.missing_rights.push(rows::column(row, 0)?);
+    for (rows, names) in
+        [(&rights, &mut facts.missing_rights), (&other_tables, &mut facts.other_tables)]
+    {
+        *names = rows.iter().map(|row| rows::column(row, 0)).collect::<Result<_, _>>()?;
     }
     facts.schema = schema.map(|row| rows::column(&row, 0)).transpose()?;
+    facts.sealed = sealed(connection, &facts).await?;
     Ok(facts)
 }
 
-async fn rights(client: &Client) -> Result<Vec<Row>, Error> {
-    let asked = format!("WITH namespace AS ({NAMESPACE}) {RIGHTS}");
+/// What there is to say of the tables and functions of our names.
+async fn of_ours(client: &Client, ask: &str) -> Result<Vec<Row>, Error> {
+    let asked = format!("WITH namespace AS ({NAMESPACE}) {ask}");
     let (tables, functions) = (TABLES.as_slice(), FUNCTIONS.as_slice());
     let names = [(&tables as _, Type::TEXT_ARRAY), (&functions as _, Type::TEXT_ARRAY)];
     client.query_typed(&asked, &names).await
 }
 
-async fn schema(client: &Client, is_there: bool) -> Result<Option<Row>, Error> {
-    if !is_there {
+async fn schema(client: &Client, may_read: bool) -> Result<Option<Row>, Error> {
+    if !may_read {
         return Ok(None);
     }
     client.query_typed_opt("SELECT version FROM stockhold_schema", &[]).await
+}
+
+/// Why the ledger is sealed, if that can be read.
+async fn sealed(
+    connection: &mut Connection<'_>,
+    facts: &ServerFacts,
+) -> Result<Option<String>, Trouble> {
+    let is_hidden = facts.missing_rights.iter().any(|right| right == "SELECT on ledger");
+    if facts.schema != Some(THIS_VERSION) || is_hidden {
+        return Ok(None);
+    }
+    let read = connection
+        .trip(async |client| client.query_typed_opt("SELECT sealed FROM ledger", &[]).await);
+    Ok(read.await?.map(|row| rows::column(&row, 0)).transpose()?.flatten())
 }
 
 /// Its clock was read half a trip after we looked at ours, as far as anybody knows.
@@ -196,6 +262,7 @@ fn ahead(clock: Timestamp, before: Timestamp, trip: Duration) -> i64 {
 impl ServerFacts {
     fn of(row: &Row) -> Result<Self, Damaged> {
         Ok(Self {
+            route: None,
             version: rows::column(row, 0)?,
             role: rows::column(row, 1)?,
             tls: rows::column(row, 2)?,
@@ -212,7 +279,10 @@ impl ServerFacts {
             clock: rows::timestamp(row, 12)?,
             ahead_ms: 0,
             trip: Duration::ZERO,
+            has_tables: false,
             schema: None,
+            sealed: None,
+            other_tables: Vec::new(),
             namespace: None,
             can_create: false,
             missing_rights: Vec::new(),
@@ -221,6 +291,6 @@ impl ServerFacts {
 
     /// Whether the schema has to be made or brought to this version.
     fn wants_migration(&self) -> bool {
-        self.schema.is_none_or(|version| version < THIS_VERSION)
+        !self.has_tables || self.schema.is_some_and(|version| version < THIS_VERSION)
     }
 }

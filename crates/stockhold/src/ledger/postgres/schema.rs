@@ -102,9 +102,11 @@ async fn is_complete(_: &Client) -> Result<bool, Error> {
     Ok(true)
 }
 
+/// Whoever has waited for another instance has to see what that one made.
 async fn migrate_alone(client: &Client) -> Result<Migrated, Error> {
     let begin = format!(
-        "BEGIN; SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = 0; \
+        "BEGIN ISOLATION LEVEL READ COMMITTED; \
+         SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = 0; \
          SELECT pg_advisory_xact_lock({LOCK}); \
          CREATE TABLE IF NOT EXISTS stockhold_schema \
          (one boolean PRIMARY KEY DEFAULT true CHECK (one), version integer NOT NULL); \

@@ -13,7 +13,10 @@ CREATE TABLE ledger (
     one             boolean PRIMARY KEY DEFAULT true CHECK (one),
     alive_at        bigint  NOT NULL,               -- ms since 1970: when it last gave a sign of life (R17)
     graces          bigint[] NOT NULL DEFAULT '{}', -- outages that may still spare a hold: from, to, until of each
-    sealed          text                            -- why nothing is written here any more, or not yet: the shop moves
+    id              uuid    NOT NULL DEFAULT gen_random_uuid(), -- made with the ledger: a move knows both ends by theirs
+    sealed          text,                           -- why nothing is written here any more, or not yet: the shop moves
+    moves_to        uuid,                           -- the id of the ledger that it moves to,
+    has_moved       boolean NOT NULL DEFAULT false  -- and whether all of it is there
 ) WITH (fillfactor = 50);
 
 -- The number of the last movement. Locked until the commit, so that movements are numbered in the
@@ -121,7 +124,8 @@ CREATE TABLE carried (
 -- How far a shop has come that moves in here from another ledger; see transfer.rs.
 CREATE TABLE moving_in (
     one             boolean PRIMARY KEY DEFAULT true CHECK (one),
-    source          text    NOT NULL,
+    source          uuid    NOT NULL,   -- the id of that ledger
+    label           text    NOT NULL,   -- where it was, for people
     stage           text    NOT NULL,
     after           text    NOT NULL    -- the last row of this stage that is here, as the stage numbers them
 );

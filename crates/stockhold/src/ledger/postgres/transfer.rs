@@ -12,13 +12,15 @@ use tokio_postgres::{
 use uuid::Uuid;
 
 use super::{
-    PostgresOptions, audit, batch::Desk, desk, failure::Trouble, life::Time, link::Link, migrate,
-    refuse_to_be_unsafe, url::PostgresUrl,
+    PostgresOptions, audit, batch::Desk, check_version, desk, failure::Trouble, life::Time,
+    link::Link, migrate, refuse_to_be_unsafe, schema, url::PostgresUrl,
 };
 use crate::{
     Failure,
     ledger::transfer::{
-        End, Mark, Stage, State, raced,
+        Stage,
+        end::{End, Mark, Seal, State},
+        raced,
         rows::{
             CarriedRow, Chunk, HoldRow, KeyRow, Life, MovementRow, Rows, StepRow, StockRow, hex,
             number,
@@ -28,25 +30,24 @@ use crate::{
 
 /// How long counting, sealing or writing a chunk may take.
 const LONG: Duration = Duration::from_secs(600);
-const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = '600s'";
+const CONNECTIONS: usize = 2;
+/// Whatever the database or the role is set to: who waits for a lock has to see what was done until
+/// then.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '30s'; \
+    SET LOCAL statement_timeout = '600s'";
 
-/// The database, which servers may have open until it is sealed.
+/// A database, which servers may have open until it is sealed.
 pub(in crate::ledger) struct Database {
     desk: Desk,
 }
 
 impl Database {
-    /// Brings the schema to this version.
-    pub(in crate::ledger) async fn open(url: &PostgresUrl) -> Result<Self, Failure> {
-        let link = Link::new(url, 2)?;
-        let mut connection = link.connection().await?;
-        refuse_to_be_unsafe(&mut connection, &PostgresOptions::default()).await?;
-        migrate(&mut connection).await?;
-        drop(connection);
+    pub(in crate::ledger) fn at(url: &PostgresUrl) -> Result<Self, Failure> {
+        let link = Link::new(url, CONNECTIONS)?;
         Ok(Self { desk: desk(link, Limits::default(), Time::Server) })
     }
 
-    /// One trip that may take long; rolled back if it fails.
+    /// One trip that may take long.
     async fn ask<T>(
         &self,
         work: impl AsyncFnOnce(&Client) -> Result<T, Error>,
@@ -59,26 +60,62 @@ impl Database {
         }
         asked.map_err(Trouble::into_failure)
     }
+
+    /// The same in a transaction, which is taken back if it fails, or says no.
+    async fn change(
+        &self,
+        work: impl AsyncFnOnce(&Client) -> Result<bool, Error>,
+    ) -> Result<bool, Failure> {
+        let asked = self.ask(async |client| {
+            client.batch_execute(BEGIN).await?;
+            let is_done = work(client).await?;
+            client.batch_execute(if is_done { "COMMIT" } else { "ROLLBACK" }).await?;
+            Ok(is_done)
+        });
+        asked.await
+    }
+
+    /// The same, with the mark moved.
+    async fn change_marked(
+        &self,
+        from: &Mark,
+        to: &Mark,
+        work: impl AsyncFnOnce(&Client) -> Result<(), Error>,
+    ) -> Result<(), Failure> {
+        let changed = self.change(async |client| {
+            let update =
+                "UPDATE moving_in SET stage = $1, after = $2 WHERE stage = $3 AND after = $4";
+            let places = [&to.stage, &to.after, &from.stage, &from.after];
+            let places = places.map(|text| (text as _, Type::TEXT));
+            if client.execute_typed(update, &places).await? != 1 {
+                return Ok(false);
+            }
+            work(client).await.map(|()| true)
+        });
+        if changed.await? { Ok(()) } else { Err(raced()) }
+    }
 }
 
 #[async_trait]
 impl End for Database {
-    async fn state(&mut self) -> Result<State, Failure> {
-        let asked = self.ask(async |client| {
-            let state = format!("SELECT sealed, {IS_EMPTY} FROM ledger");
-            let mark = "SELECT source, stage, after FROM moving_in";
-            let state = client.query_typed_one(&state, &[]).await?;
-            let mark = match client.query_typed_opt(mark, &[]).await? {
-                Some(row) => Some(Mark {
-                    source: row.try_get(0)?,
-                    stage: row.try_get(1)?,
-                    after: row.try_get(2)?,
-                }),
-                None => None,
-            };
-            Ok(State { sealed: state.try_get(0)?, is_empty: state.try_get(1)?, mark })
-        });
-        asked.await
+    async fn look(&mut self) -> Result<Option<State>, Failure> {
+        let mut connection = self.desk.link.connection().await?;
+        let options = PostgresOptions { connections: CONNECTIONS, ..PostgresOptions::default() };
+        refuse_to_be_unsafe(&mut connection, &options).await?;
+        let version = connection.trip(async |client| schema::version(client).await).await;
+        drop(connection);
+        match version.map_err(Trouble::into_failure)? {
+            None => Ok(None),
+            version => {
+                check_version(version)?;
+                self.ask(async |client| state(client).await).await.map(Some)
+            }
+        }
+    }
+
+    async fn claim(&mut self) -> Result<State, Failure> {
+        migrate(&mut self.desk.link.connection().await?).await?;
+        self.ask(async |client| state(client).await).await
     }
 
     async fn verify(&mut self) -> Result<Report, Failure> {
@@ -87,58 +124,52 @@ impl End for Database {
 
     /// A batch has a lock on the table of stock before it reads whether the ledger is sealed, so
     /// whoever has the whole table has no batch under way, and each that comes sees the seal.
-    async fn seal(&mut self, why: &str) -> Result<(), Failure> {
-        let asked = self.ask(async |client| {
-            client.batch_execute(BEGIN).await?;
+    async fn reseal(&mut self, from: Option<&Seal>, to: Option<&Seal>) -> Result<bool, Failure> {
+        let [from_id, to_id] = [from, to].map(|seal| seal.and_then(|seal| seal.to));
+        let has_moved = to.is_some_and(|seal| seal.has_moved);
+        let [from, to] = [from, to].map(|seal| seal.map(|seal| seal.why.as_str()));
+        let changed = self.change(async |client| {
             client
                 .batch_execute("LOCK TABLE stock, hold, idempotency, movement IN EXCLUSIVE MODE")
                 .await?;
-            let seal = "UPDATE ledger SET sealed = $1";
-            client.execute_typed(seal, &[(&why, Type::TEXT)]).await?;
-            client.batch_execute("COMMIT").await
+            let update = "UPDATE ledger SET sealed = $1, moves_to = $2, has_moved = $3 \
+                          WHERE sealed IS NOT DISTINCT FROM $4 \
+                          AND moves_to IS NOT DISTINCT FROM $5";
+            let params: Params<'_> = &[
+                (&to, Type::TEXT),
+                (&to_id, Type::UUID),
+                (&has_moved, Type::BOOL),
+                (&from, Type::TEXT),
+                (&from_id, Type::UUID),
+            ];
+            Ok(client.execute_typed(update, params).await? == 1)
         });
-        asked.await
-    }
-
-    async fn open(&mut self, stage: &str) -> Result<(), Failure> {
-        let asked = self.ask(async |client| {
-            client.batch_execute(BEGIN).await?;
-            client.execute_typed("UPDATE ledger SET sealed = NULL", &[]).await?;
-            let stage_is = "UPDATE moving_in SET stage = $1";
-            client.execute_typed(stage_is, &[(&stage, Type::TEXT)]).await?;
-            client.batch_execute("COMMIT").await
-        });
-        asked.await
+        changed.await
     }
 
     async fn begin(&mut self, mark: &Mark, why: &str) -> Result<bool, Failure> {
-        let asked = self.ask(async |client| {
-            client.batch_execute(BEGIN).await?;
+        let changed = self.change(async |client| {
             client.batch_execute("LOCK TABLE stock, moving_in IN EXCLUSIVE MODE").await?;
-            let is_empty = format!("SELECT {IS_EMPTY}");
-            let was_empty: bool = client.query_typed_one(&is_empty, &[]).await?.try_get(0)?;
-            if was_empty {
-                let insert = "INSERT INTO moving_in (source, stage, after) VALUES ($1, $2, $3)";
-                let places = [&mark.source, &mark.stage, &mark.after];
-                client.execute_typed(insert, &places.map(|text| (text as _, Type::TEXT))).await?;
-                let seal = "UPDATE ledger SET sealed = $1";
-                client.execute_typed(seal, &[(&why, Type::TEXT)]).await?;
+            let found = state(client).await?;
+            if found.has_rows || found.seal.is_some() || found.mark.is_some() {
+                return Ok(false);
             }
-            client.batch_execute("COMMIT").await?;
-            Ok(was_empty)
+            let insert =
+                "INSERT INTO moving_in (source, label, stage, after) VALUES ($1, $2, $3, $4)";
+            let places: Params<'_> = &[
+                (&mark.source, Type::UUID),
+                (&mark.label, Type::TEXT),
+                (&mark.stage, Type::TEXT),
+                (&mark.after, Type::TEXT),
+            ];
+            client.execute_typed(insert, places).await?;
+            set_sealed(client, Some(why)).await.map(|()| true)
         });
-        asked.await
+        changed.await
     }
 
     async fn count(&mut self, stage: Stage) -> Result<u64, Failure> {
-        let table = match stage {
-            Stage::Stock => "stock",
-            Stage::Carried => "carried",
-            Stage::Movements => "movement",
-            Stage::Holds => "hold",
-            Stage::Keys => "idempotency",
-        };
-        let count = format!("SELECT count(*) FROM {table}");
+        let count = format!("SELECT count(*) FROM {}", stage.table());
         let asked = self.ask(async |client| {
             let rows: i64 = client.query_typed_one(&count, &[]).await?.try_get(0)?;
             Ok(u64::try_from(rows).unwrap_or(0))
@@ -159,22 +190,14 @@ impl End for Database {
     }
 
     async fn write(&mut self, chunk: &Chunk, from: &Mark, to: &Mark) -> Result<(), Failure> {
-        let asked = self.ask(async |client| {
-            client.batch_execute(BEGIN).await?;
-            if !move_mark(client, from, to).await? {
-                return Ok(false);
-            }
-            match &chunk.rows {
-                Rows::Stock(rows) => write_stock(client, rows).await?,
-                Rows::Carried(rows) => write_carried(client, rows).await?,
-                Rows::Movements(rows) => write_movements(client, rows).await?,
-                Rows::Holds(rows) => write_holds(client, rows).await?,
-                Rows::Keys(rows) => write_keys(client, rows).await?,
-            }
-            client.batch_execute("COMMIT").await?;
-            Ok(true)
+        let changed = self.change_marked(from, to, async |client| match &chunk.rows {
+            Rows::Stock(rows) => write_stock(client, rows).await,
+            Rows::Carried(rows) => write_carried(client, rows).await,
+            Rows::Movements(rows) => write_movements(client, rows).await,
+            Rows::Holds(rows) => write_holds(client, rows).await,
+            Rows::Keys(rows) => write_keys(client, rows).await,
         });
-        if asked.await? { Ok(()) } else { Err(raced()) }
+        changed.await
     }
 
     async fn life(&mut self) -> Result<Life, Failure> {
@@ -187,43 +210,54 @@ impl End for Database {
         asked.await
     }
 
-    async fn finish(&mut self, life: &Life, from: &Mark, to: &Mark) -> Result<(), Failure> {
+    /// The planner knows nothing yet of what has come.
+    async fn finish(&mut self, life: &Life, mark: &Mark) -> Result<(), Failure> {
         let graces = life.graces.concat();
-        let asked = self.ask(async |client| {
-            client.batch_execute(BEGIN).await?;
-            if !move_mark(client, from, to).await? {
-                return Ok(false);
-            }
+        let changed = self.change_marked(mark, mark, async |client| {
             let alive = "UPDATE ledger SET alive_at = $1, graces = $2";
             let params: Params<'_> = &[(&life.alive_at, Type::INT8), (&graces, Type::INT8_ARRAY)];
             client.execute_typed(alive, params).await?;
-            client.batch_execute(NUMBERS).await?;
-            Ok(true)
+            client.batch_execute(NUMBERS).await
         });
-        if asked.await? { Ok(()) } else { Err(raced()) }
+        changed.await?;
+        self.ask(async |client| client.batch_execute(ANALYZE).await).await
+    }
+
+    async fn conclude(&mut self, from: &Mark, to: &Mark, why: Option<&str>) -> Result<(), Failure> {
+        self.change_marked(from, to, async |client| set_sealed(client, why).await).await
     }
 }
 
 type Params<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 
-const IS_EMPTY: &str = "NOT EXISTS (SELECT FROM stock) AND NOT EXISTS (SELECT FROM hold) \
-    AND NOT EXISTS (SELECT FROM movement) AND NOT EXISTS (SELECT FROM idempotency) \
-    AND NOT EXISTS (SELECT FROM moving_in)";
-
-/// New items and movements are numbered behind those that are there. The planner knows nothing yet
-/// of what has come.
+/// New items and movements are numbered behind those that are there.
 const NUMBERS: &str = "\
     UPDATE counter SET last_movement = (SELECT coalesce(max(id), 0) FROM movement);
     SELECT setval(pg_get_serial_sequence('stock', 'item'), coalesce(max(item), 1), count(*) > 0)
-        FROM stock;
-    COMMIT;
-    ANALYZE stock, hold, transition, active, movement, idempotency, carried";
+        FROM stock";
+const ANALYZE: &str = "ANALYZE stock, hold, transition, active, movement, idempotency, carried";
 
-async fn move_mark(client: &Client, from: &Mark, to: &Mark) -> Result<bool, Error> {
-    let update = "UPDATE moving_in SET stage = $1, after = $2 WHERE stage = $3 AND after = $4";
-    let places = [&to.stage, &to.after, &from.stage, &from.after];
-    let moved = client.execute_typed(update, &places.map(|text| (text as _, Type::TEXT))).await?;
-    Ok(moved == 1)
+async fn set_sealed(client: &Client, why: Option<&str>) -> Result<(), Error> {
+    let seal = "UPDATE ledger SET sealed = $1";
+    client.execute_typed(seal, &[(&why, Type::TEXT)]).await.map(drop)
+}
+
+async fn state(client: &Client) -> Result<State, Error> {
+    let read = "SELECT id, sealed, moves_to, has_moved, \
+        EXISTS (SELECT FROM stock) OR EXISTS (SELECT FROM hold) \
+            OR EXISTS (SELECT FROM movement) OR EXISTS (SELECT FROM idempotency) FROM ledger";
+    let mark = "SELECT source, label, stage, after FROM moving_in";
+    let row = client.query_typed_one(read, &[]).await?;
+    let mark = client.query_typed_opt(mark, &[]).await?.as_ref().map(mark_of).transpose()?;
+    let why: Option<String> = row.try_get(1)?;
+    let (to, has_moved) = (row.try_get(2)?, row.try_get(3)?);
+    let seal = why.map(|why| Seal { why, to, has_moved });
+    Ok(State { id: row.try_get(0)?, has_rows: row.try_get(4)?, seal, mark })
+}
+
+fn mark_of(row: &Row) -> Result<Mark, Error> {
+    let (source, label) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(Mark { source, label, stage: row.try_get(2)?, after: row.try_get(3)? })
 }
 
 async fn stock(client: &Client, after: &str, most: i64) -> Result<Chunk, Error> {

@@ -8,11 +8,14 @@ use tokio_postgres::{
     config::{Host, SslMode, TargetSessionAttrs},
 };
 
+use super::{hosts, inspect::Route};
 use crate::{Failure, FailureKind};
 
 /// Where a Postgres database is, and how to be let in.
 ///
-/// `postgres://user:password@host:port,host2:port/database?name=value&...`. Beside what
+/// `postgres://user:password@host:port,host2:port/database?name=value&...`. It names a host and a
+/// database. Sessions are called `stockhold`, unless `application_name` says otherwise; of several
+/// hosts the one that takes writes is found, unless `target_session_attrs` says otherwise. Beside what
 /// tokio-postgres knows (`host`, `connect_timeout`, `target_session_attrs`, ...) there are
 ///
 /// | parameter | |
@@ -32,6 +35,8 @@ use crate::{Failure, FailureKind};
 #[derive(Clone)]
 pub struct PostgresUrl {
     shown: String,
+    /// Without any password, so that it can be used.
+    label: String,
     pub(super) config: Config,
     pub(super) check: Check,
 }
@@ -57,6 +62,41 @@ impl PostgresUrl {
         let mut url = self.clone();
         url.config.target_session_attrs(TargetSessionAttrs::Any);
         url
+    }
+
+    /// The same with its nth host alone.
+    pub(super) fn only(&self, n: usize) -> Self {
+        Self { config: hosts::alone(&self.config, n), ..self.clone() }
+    }
+
+    /// How many hosts it names.
+    pub(super) fn hosts(&self) -> usize {
+        hosts::count(&self.config)
+    }
+
+    /// How its nth host is reached.
+    pub(super) fn route(&self, n: usize) -> Route {
+        let takes_any = self.config.get_target_session_attrs() == TargetSessionAttrs::Any;
+        let (host, is_local) = hosts::name(&self.config, n);
+        Route { host, is_local, hosts: self.hosts(), takes_any }
+    }
+
+    /// As it can be given again to whoever has the password from elsewhere.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// The name of the database.
+    #[must_use]
+    pub fn database(&self) -> &str {
+        self.config.get_dbname().unwrap_or_default()
+    }
+
+    /// The role, if the URL has it.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.config.get_user()
     }
 
     /// Whether a password is known: from the URL, or from its `passwordfile`.
@@ -99,36 +139,84 @@ impl FromStr for PostgresUrl {
     type Err = Failure;
 
     fn from_str(text: &str) -> Result<Self, Failure> {
-        let Parts { scheme, login, place, parameters } = Parts::of(text)?;
+        let parts = Parts::of(text)?;
+        parts.check()?;
         let mut tls = Tls::default();
-        let (mut others, mut shown, mut password) = (Vec::new(), Vec::new(), None);
-        for (name, value) in &parameters {
+        let mut password = None;
+        for (name, value) in &parts.parameters {
             match *name {
                 "sslmode" => tls.mode = Some(Mode::of(value)?),
                 "sslrootcert" => tls.roots = Some(roots(value)),
                 "passwordfile" => password = Some(read_password(value)?),
-                _ => others.push(format!("{name}={value}")),
+                _ => {}
             }
-            let value = if *name == "password" { "***" } else { value };
-            shown.push(format!("{name}={value}"));
         }
-        let address = |login: &str, parameters: &[String]| {
-            let mark = if parameters.is_empty() { "" } else { "?" };
-            format!("{scheme}://{login}{place}{mark}{}", parameters.join("&"))
-        };
-        let mut config = Config::from_str(&address(login, &others))
+        let plain = parts.address(parts.login, |name, value| {
+            (!OURS.contains(&name)).then(|| format!("{name}={value}"))
+        });
+        // What it says names a parameter at most, and those are known.
+        let mut config = Config::from_str(&plain)
             .map_err(|e| wrong("this is no URL of a Postgres database").caused_by(e))?;
         if let Some(password) = password {
             config.password(password);
         }
-        if config.get_hosts().len() > 1 && !others.iter().any(|o| o.starts_with("target_session")) {
-            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        }
+        complete(&mut config, &parts)?;
         let (mode, check) = tls.settle(config.get_hosts())?;
         config.ssl_mode(mode);
-        Ok(Self { shown: address(&hidden(login), &shown), config, check })
+        Ok(Self { shown: parts.shown(), label: parts.label(), config, check })
     }
 }
+
+/// What a URL need not say, and what it has to.
+fn complete(config: &mut Config, parts: &Parts<'_>) -> Result<(), Failure> {
+    if hosts::count(config) == 0 {
+        return Err(wrong(
+            "the URL names no host: postgres://user@host/database, or for a socket of this machine \
+             postgres://user@/database?host=/run/postgresql",
+        ));
+    }
+    if config.get_dbname().is_none() {
+        return Err(wrong(
+            "name a database of its own in the URL: postgres://user@host/database (createdb makes \
+             one)",
+        ));
+    }
+    if hosts::count(config) > 1 && !parts.has("target_session_attrs") {
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name("stockhold");
+    }
+    Ok(())
+}
+
+/// What a URL may say of TLS and the password beyond what the library knows.
+const OURS: [&str; 3] = ["passwordfile", "sslmode", "sslrootcert"];
+
+/// All that a URL may say.
+const KNOWN: [&str; 21] = [
+    "application_name",
+    "channel_binding",
+    "connect_timeout",
+    "dbname",
+    "host",
+    "hostaddr",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "load_balance_hosts",
+    "options",
+    "password",
+    "port",
+    "sslnegotiation",
+    "target_session_attrs",
+    "tcp_user_timeout",
+    "user",
+    OURS[0],
+    OURS[1],
+    OURS[2],
+];
 
 /// The pieces of a URL, as they were written.
 struct Parts<'a> {
@@ -158,13 +246,70 @@ impl<'a> Parts<'a> {
         });
         Ok(Self { scheme, login, place, parameters: parameters.collect::<Result<_, _>>()? })
     }
+
+    fn has(&self, name: &str) -> bool {
+        self.parameters.iter().any(|(other, _)| *other == name)
+    }
+
+    /// What is wrong is named, unless it may be what was left of a password.
+    fn check(&self) -> Result<(), Failure> {
+        let hides = |part: &&str| part.contains('@');
+        let mut parts = self.parameters.iter().flat_map(|(name, value)| [*name, *value]);
+        let may_tell = !self.has("password") && parts.find(hides).is_none();
+        let unknown = self.parameters.iter().find(|(name, _)| !KNOWN.contains(name));
+        if let Some((name, _)) = unknown {
+            let which = if may_tell { format!("{name:?}") } else { "one of them".to_owned() };
+            let known = KNOWN.join(", ");
+            return Err(wrong(format!(
+                "parameters behind the ?: {which} is not known; known are {known}"
+            )));
+        }
+        let hosts = self.place.split('/').next().unwrap_or_default();
+        if hosts.split(',').filter_map(port).any(|port| port.parse::<u16>().is_err()) {
+            return Err(wrong(
+                "a port is no number: each host is NAME or NAME:PORT, such as db.example:5432; and \
+                 a password ends with an @",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Put together again; a parameter for which there is no text is left out.
+    fn address(&self, login: &str, parameter: impl Fn(&str, &str) -> Option<String>) -> String {
+        let parameters = self.parameters.iter();
+        let parameters = parameters.filter_map(|(name, value)| parameter(name, value));
+        let parameters = parameters.collect::<Vec<_>>();
+        let mark = if parameters.is_empty() { "" } else { "?" };
+        format!("{}://{login}{}{mark}{}", self.scheme, self.place, parameters.join("&"))
+    }
+
+    /// With stars for a password.
+    fn shown(&self) -> String {
+        let login = match self.login.split_once(':') {
+            Some((user, _)) => format!("{user}:***@"),
+            None => self.login.to_owned(),
+        };
+        self.address(&login, |name, value| {
+            let value = if name == "password" { "***" } else { value };
+            Some(format!("{name}={value}"))
+        })
+    }
+
+    /// Without a password.
+    fn label(&self) -> String {
+        let login = match self.login.split_once(':') {
+            Some(("", _)) => String::new(),
+            Some((user, _)) => format!("{user}@"),
+            None => self.login.to_owned(),
+        };
+        self.address(&login, |name, value| (name != "password").then(|| format!("{name}={value}")))
+    }
 }
 
-fn hidden(login: &str) -> String {
-    match login.split_once(':') {
-        Some((user, _)) => format!("{user}:***@"),
-        None => login.to_owned(),
-    }
+/// What stands behind the colon; an address of IPv6 has colons of its own, in brackets.
+fn port(host: &str) -> Option<&str> {
+    let behind = host.rsplit_once(']').map_or(host, |(_, behind)| behind);
+    behind.split_once(':').map(|(_, port)| port)
 }
 
 /// What is said of TLS.
@@ -320,9 +465,60 @@ mod tests {
             "postgres://shop:s3cr3t@db/shop?sslmode=s3cr3t",
             "postgres://shop:s3cr3t@db/shop?s3cr3t",
             "postgres://shop:s3cr3t@db/shop?unknown=s3cr3t",
+            "postgres://shop:a@b?s3cr3t=x@db/shop",
+            "postgres://shop:a@b?s3cr3t@db/shop?sslmode=require",
+            "postgres://shop@db/shop?password=a&s3cr3t=b",
+            "postgres://shop:s3cr3t",
+            "postgres://shop:a,b:s3cr3t",
         ] {
             assert!(!refused(text).contains("s3cr3t"), "{}", refused(text));
         }
+    }
+
+    #[test]
+    fn a_url_that_is_wrong_is_told_what_is_wrong_with_it() {
+        for (text, told) in [
+            ("postgres://shop@db/shop?sslmod=require", "\"sslmod\" is not known; known are appl"),
+            ("postgres://shop@db:54e2/shop", "a port is no number"),
+            ("postgres://shop@[::1]:x/shop", "a port is no number"),
+            ("postgres://shop@db,two:/shop", "a port is no number"),
+            ("postgres://shop@db/shop?port=x", "InvalidValue(\"port\")"),
+            ("postgres://", "the URL names no host"),
+            ("postgres://shop@/shop", "the URL names no host"),
+            ("postgres://shop@db", "name a database of its own"),
+            ("postgres://shop@db/?sslmode=require", "name a database of its own"),
+        ] {
+            assert!(refused(text).contains(told), "{text}: {}", refused(text));
+        }
+        for name in KNOWN {
+            let read = format!("postgres://shop@db/shop?{name}=x").parse::<PostgresUrl>();
+            let told = format!("{read:?}").to_lowercase();
+            assert!(!told.contains("not known") && !told.contains("unknown"), "{told}");
+        }
+        let good = ["[::1]:5432,[::1]/shop", "%2Frun/shop", "db?dbname=shop", "/shop?host=/run"];
+        for place in good {
+            url(&format!("postgres://shop@{place}"));
+        }
+    }
+
+    #[test]
+    fn a_label_can_be_used_again() {
+        for (text, label) in [
+            ("postgres://shop:secret@db/shop", "postgres://shop@db/shop"),
+            ("postgres://:secret@db/shop", "postgres://db/shop"),
+            ("postgres://db/shop?password=x&sslmode=require", "postgres://db/shop?sslmode=require"),
+        ] {
+            assert_eq!(url(text).label(), label);
+            assert!(label.parse::<PostgresUrl>().is_ok());
+        }
+    }
+
+    #[test]
+    fn whoever_looks_at_the_sessions_of_postgres_sees_whose_they_are() {
+        let name = |text| url(text).config.get_application_name().map(str::to_owned);
+        assert_eq!(name("postgres://shop@db/shop").as_deref(), Some("stockhold"));
+        let till = "postgres://shop@db/shop?application_name=till";
+        assert_eq!(name(till).as_deref(), Some("till"));
     }
 
     #[test]

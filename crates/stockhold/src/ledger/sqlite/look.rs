@@ -14,7 +14,7 @@ use super::{
 use crate::Failure;
 
 /// What the file of a ledger says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileFacts {
     /// The version of its schema.
     pub schema: i64,
@@ -23,6 +23,8 @@ pub struct FileFacts {
     pub pending: usize,
     /// When the ledger was last alive: its high water of time.
     pub alive_at: Timestamp,
+    /// Why nothing is written to the ledger any more, or not yet.
+    pub sealed: Option<String>,
 }
 
 impl SqliteLedger {
@@ -35,7 +37,12 @@ impl SqliteLedger {
         in_snapshot(path.as_ref(), |conn, pending| {
             let schema = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
             let alive_at = rows::liveness(conn)?.alive_at();
-            Ok(FileFacts { schema, pending, alive_at })
+            // An older schema has no seal.
+            let sealed = match pending {
+                0 => conn.query_row("SELECT sealed FROM ledger", [], |row| row.get(0))?,
+                _ => None,
+            };
+            Ok(FileFacts { schema, pending, alive_at, sealed })
         })
     }
 

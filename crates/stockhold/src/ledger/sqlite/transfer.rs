@@ -7,8 +7,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use stockhold_core::verify::Report;
+use uuid::Uuid;
 
 use super::{
     SqliteOptions, audit,
@@ -16,9 +17,11 @@ use super::{
     file, keys,
 };
 use crate::{
-    Failure,
+    Failure, FailureKind,
     ledger::transfer::{
-        End, Mark, Stage, State, raced,
+        Stage,
+        end::{End, Mark, Seal, State},
+        raced,
         rows::{
             CarriedRow, Chunk, HoldRow, KeyRow, Life, MovementRow, Rows, StepRow, StockRow, bytes,
             hex, number,
@@ -26,48 +29,59 @@ use crate::{
     },
 };
 
-/// The open file, which no server has meanwhile.
+/// A file, which may not be there.
 pub(in crate::ledger) struct File {
-    conn: Connection,
-    #[expect(dead_code, reason = "gives the lock back when it is dropped")]
-    lock: LockFile,
+    path: PathBuf,
+    /// Only for reading, until the file is claimed.
+    conn: Option<Connection>,
+    /// While it is claimed no server has it.
+    lock: Option<LockFile>,
 }
 
 impl File {
-    /// Makes the file if it is not there.
-    pub(in crate::ledger) fn open(path: &Path) -> Result<Self, Failure> {
-        let path = PathBuf::from(path);
-        let lock = file::take_lock(&path)?;
-        let conn = file::open_for_writing(&path, &SqliteOptions::default())?;
-        // There is no thread here that would move the log into the file.
-        conn.pragma_update(None, "wal_autocheckpoint", 1_000).map_err(of_write)?;
-        Ok(Self { conn, lock })
+    pub(in crate::ledger) fn at(path: &Path) -> Self {
+        Self { path: path.to_owned(), conn: None, lock: None }
+    }
+
+    fn conn(&mut self) -> Result<&mut Connection, Failure> {
+        self.conn.as_mut().ok_or_else(|| Failure::new(FailureKind::Closed, "the file is not open"))
     }
 
     fn read_with<T>(
-        &self,
+        &mut self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, Failure> {
-        read(&self.conn).map_err(|e| failure::of(e, During::Read))
+        read(self.conn()?).map_err(|e| failure::of(e, During::Read))
     }
 
-    /// In a transaction; with the mark moved, if there is one to move.
+    /// In a transaction; taken back if it says no.
     fn write_with(
         &mut self,
-        marks: Option<(&Mark, &Mark)>,
+        write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<bool>,
+    ) -> Result<bool, Failure> {
+        let work = self.conn()?.transaction().map_err(of_write)?;
+        let is_done = write(&work).map_err(of_write)?;
+        if is_done {
+            work.commit().map_err(of_write)?;
+        }
+        Ok(is_done)
+    }
+
+    /// The same, with the mark moved.
+    fn write_marked(
+        &mut self,
+        from: &Mark,
+        to: &Mark,
         write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
     ) -> Result<(), Failure> {
-        let work = self.conn.transaction().map_err(of_write)?;
-        write(&work).map_err(of_write)?;
-        if let Some((from, to)) = marks {
+        let written = self.write_with(|work| {
             let update = "UPDATE moving_in SET stage = ?1, after = ?2 \
                           WHERE stage = ?3 AND after = ?4";
-            let places = params![to.stage, to.after, from.stage, from.after];
-            if work.execute(update, places).map_err(of_write)? != 1 {
-                return Err(raced());
-            }
-        }
-        work.commit().map_err(of_write)
+            let moved = work.execute(update, [&to.stage, &to.after, &from.stage, &from.after])?;
+            write(work)?;
+            Ok(moved == 1)
+        });
+        if written? { Ok(()) } else { Err(raced()) }
     }
 }
 
@@ -77,55 +91,64 @@ fn of_write(error: rusqlite::Error) -> Failure {
 
 #[async_trait]
 impl End for File {
-    async fn state(&mut self) -> Result<State, Failure> {
-        self.read_with(|conn| {
-            let sealed = conn.query_row("SELECT sealed FROM ledger", [], |row| row.get(0))?;
-            let mark = "SELECT source, stage, after FROM moving_in";
-            let mark = conn.query_row(mark, [], |row| {
-                Ok(Mark { source: row.get(0)?, stage: row.get(1)?, after: row.get(2)? })
-            });
-            Ok(State { is_empty: is_empty(conn)?, sealed, mark: mark.optional()? })
-        })
+    /// A file without a byte is none to SQLite either.
+    async fn look(&mut self) -> Result<Option<State>, Failure> {
+        if !std::fs::metadata(&self.path).is_ok_and(|file| file.len() > 0) {
+            return Ok(None);
+        }
+        let conn = file::connect_to_ours(&self.path)?;
+        if file::MIGRATIONS.pending_migrations(&conn).is_ok_and(|pending| pending > 0) {
+            let message =
+                format!("{} has an older schema: start a server once", self.path.display());
+            return Err(Failure::new(FailureKind::Incompatible, message));
+        }
+        self.conn = Some(conn);
+        self.read_with(state).map(Some)
+    }
+
+    async fn claim(&mut self) -> Result<State, Failure> {
+        if self.lock.is_none() {
+            self.conn = None;
+            let lock = file::take_lock(&self.path)?;
+            let conn = file::open_for_writing(&self.path, &SqliteOptions::default())?;
+            // There is no thread here that would move the log into the file.
+            conn.pragma_update(None, "wal_autocheckpoint", 1_000).map_err(of_write)?;
+            (self.conn, self.lock) = (Some(conn), Some(lock));
+        }
+        self.read_with(state)
     }
 
     async fn verify(&mut self) -> Result<Report, Failure> {
         self.read_with(audit::verify)
     }
 
-    async fn seal(&mut self, why: &str) -> Result<(), Failure> {
-        self.write_with(None, |work| work.execute("UPDATE ledger SET sealed = ?1", [why]).map(drop))
-    }
-
-    async fn open(&mut self, stage: &str) -> Result<(), Failure> {
-        self.write_with(None, |work| {
-            work.execute("UPDATE ledger SET sealed = NULL", [])?;
-            work.execute("UPDATE moving_in SET stage = ?1", [stage]).map(drop)
+    async fn reseal(&mut self, from: Option<&Seal>, to: Option<&Seal>) -> Result<bool, Failure> {
+        self.write_with(|work| {
+            let update = "UPDATE ledger SET sealed = ?1, moves_to = ?2, has_moved = ?3 \
+                          WHERE sealed IS ?4 AND moves_to IS ?5";
+            let has_moved = to.is_some_and(|seal| seal.has_moved);
+            let id = |seal: &Seal| seal.to.map(Uuid::into_bytes);
+            let ids = [from, to].map(|seal| seal.and_then(id));
+            let [from, to] = [from, to].map(|seal| seal.map(|seal| seal.why.as_str()));
+            Ok(work.execute(update, params![to, ids[1], has_moved, from, ids[0]])? == 1)
         })
     }
 
     async fn begin(&mut self, mark: &Mark, why: &str) -> Result<bool, Failure> {
-        let mut was_empty = false;
-        self.write_with(None, |work| {
-            was_empty = is_empty(work)?;
-            if was_empty {
-                let insert = "INSERT INTO moving_in VALUES (1, ?1, ?2, ?3)";
-                work.execute(insert, [&mark.source, &mark.stage, &mark.after])?;
-                work.execute("UPDATE ledger SET sealed = ?1", [why])?;
+        self.write_with(|work| {
+            let Mark { source, label, stage, after } = mark;
+            let insert = "INSERT INTO moving_in VALUES (1, ?1, ?2, ?3, ?4)";
+            let State { has_rows, seal, mark, .. } = state(work)?;
+            if has_rows || seal.is_some() || mark.is_some() {
+                return Ok(false);
             }
-            Ok(())
-        })?;
-        Ok(was_empty)
+            work.execute(insert, params![source.as_bytes(), label, stage, after])?;
+            work.execute("UPDATE ledger SET sealed = ?1", [why]).map(|_| true)
+        })
     }
 
     async fn count(&mut self, stage: Stage) -> Result<u64, Failure> {
-        let table = match stage {
-            Stage::Stock => "stock",
-            Stage::Carried => "carried",
-            Stage::Movements => "movement",
-            Stage::Holds => "hold",
-            Stage::Keys => "idempotency",
-        };
-        let count = format!("SELECT count(*) FROM {table}");
+        let count = format!("SELECT count(*) FROM {}", stage.table());
         let rows: i64 = self.read_with(|conn| conn.query_row(&count, [], |row| row.get(0)))?;
         Ok(u64::try_from(rows).unwrap_or(0))
     }
@@ -142,7 +165,7 @@ impl End for File {
     }
 
     async fn write(&mut self, chunk: &Chunk, from: &Mark, to: &Mark) -> Result<(), Failure> {
-        self.write_with(Some((from, to)), |work| match &chunk.rows {
+        self.write_marked(from, to, |work| match &chunk.rows {
             Rows::Stock(rows) => write_stock(work, rows),
             Rows::Carried(rows) => write_carried(work, rows),
             Rows::Movements(rows) => write_movements(work, rows),
@@ -162,8 +185,8 @@ impl End for File {
 
     /// Keys that came by their random numbers are put in the order of time, in which they are
     /// removed one day.
-    async fn finish(&mut self, life: &Life, from: &Mark, to: &Mark) -> Result<(), Failure> {
-        self.write_with(Some((from, to)), |work| {
+    async fn finish(&mut self, life: &Life, mark: &Mark) -> Result<(), Failure> {
+        self.write_marked(mark, mark, |work| {
             work.execute("UPDATE ledger SET alive_at = ?1", [life.alive_at])?;
             work.execute("DELETE FROM grace", [])?;
             for grace in &life.graces {
@@ -180,13 +203,35 @@ impl End for File {
             keys::build_runs(work)
         })
     }
+
+    async fn conclude(&mut self, from: &Mark, to: &Mark, why: Option<&str>) -> Result<(), Failure> {
+        self.write_marked(from, to, |work| {
+            work.execute("UPDATE ledger SET sealed = ?1", [why]).map(drop)
+        })
+    }
 }
 
-fn is_empty(conn: &Connection) -> rusqlite::Result<bool> {
-    let is_empty = "SELECT NOT EXISTS (SELECT 1 FROM stock) AND NOT EXISTS (SELECT 1 FROM hold) \
-        AND NOT EXISTS (SELECT 1 FROM movement) AND NOT EXISTS (SELECT 1 FROM idempotency) \
-        AND NOT EXISTS (SELECT 1 FROM moving_in)";
-    conn.query_row(is_empty, [], |row| row.get(0))
+fn state(conn: &Connection) -> rusqlite::Result<State> {
+    let read = "SELECT id, sealed, moves_to, has_moved, \
+        EXISTS (SELECT 1 FROM stock) OR EXISTS (SELECT 1 FROM hold) \
+            OR EXISTS (SELECT 1 FROM movement) OR EXISTS (SELECT 1 FROM idempotency) FROM ledger";
+    let mark = "SELECT source, label, stage, after FROM moving_in";
+    let mark = conn.query_row(mark, [], |row| {
+        let source = Uuid::from_bytes(row.get(0)?);
+        Ok(Mark { source, label: row.get(1)?, stage: row.get(2)?, after: row.get(3)? })
+    });
+    let mark = mark.optional()?;
+    conn.query_row(read, [], |row| {
+        let id = Uuid::from_bytes(row.get(0)?);
+        Ok(State { id, has_rows: row.get(4)?, seal: seal(row)?, mark })
+    })
+}
+
+fn seal(row: &Row<'_>) -> rusqlite::Result<Option<Seal>> {
+    let why: Option<String> = row.get(1)?;
+    let to = row.get::<_, Option<_>>(2)?.map(Uuid::from_bytes);
+    let has_moved = row.get(3)?;
+    Ok(why.map(|why| Seal { why, to, has_moved }))
 }
 
 fn stock(conn: &Connection, after: &str, most: i64) -> rusqlite::Result<Chunk> {

@@ -1,6 +1,8 @@
 //! What the facts mean, and what to do about them.
 
-use super::ServerFacts;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Route, ServerFacts};
 
 /// How much it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,7 +49,9 @@ impl ServerFacts {
     /// Everything that was looked at, for an instance with so many connections.
     #[must_use]
     pub fn findings(&self, connections: usize) -> Vec<Finding> {
-        let mut findings = vec![self.of_version(), self.of_role()];
+        let mut findings = vec![self.of_version()];
+        findings.extend([self.of_hosts(), self.of_other_tables()].into_iter().flatten());
+        findings.push(self.of_role());
         findings.extend(self.dangers());
         findings.extend([
             self.of_full_page_writes(),
@@ -68,7 +72,9 @@ impl ServerFacts {
     fn of_version(&self) -> Finding {
         const NAME: &str = "postgres";
         let (major, minor) = (self.version / 10_000, self.version % 10_000);
-        let found = format!("version {major}.{minor}, schema {}", self.schema_in_words());
+        let host = self.route.as_ref().map(|route| format!(" on {}", route.host));
+        let (host, schema) = (host.unwrap_or_default(), self.schema_in_words());
+        let found = format!("version {major}.{minor}{host}, schema {schema}");
         if self.version < OLDEST {
             return Finding::bad(NAME, found, "take Postgres 14 or newer");
         }
@@ -76,15 +82,41 @@ impl ServerFacts {
     }
 
     fn schema_in_words(&self) -> String {
-        self.schema.map_or_else(|| "not there yet".to_owned(), |version| version.to_string())
+        match self.schema {
+            Some(version) => version.to_string(),
+            None if self.has_tables => "not to be read by this role".to_owned(),
+            None => "not there yet".to_owned(),
+        }
+    }
+
+    /// A server that takes any host may take a standby, and stays there.
+    fn of_hosts(&self) -> Option<Finding> {
+        let route = self.route.as_ref()?;
+        (route.hosts > 1 && route.takes_any).then(|| {
+            let found = format!("{} hosts, and the first that answers is taken", route.hosts);
+            let next = "leave target_session_attrs=any out of the URL: then the one that takes \
+                        writes is found, also after a failover";
+            Finding::risk("hosts", found, next)
+        })
+    }
+
+    fn of_other_tables(&self) -> Option<Finding> {
+        if self.other_tables.is_empty() {
+            return None;
+        }
+        let found = format!("another program's tables are here: {}", self.other_tables.join(", "));
+        let next = format!(
+            "give stockhold a database of its own (createdb --owner {} NAME), and name it in the URL",
+            self.role
+        );
+        Some(Finding::bad("tables", found, next))
     }
 
     fn of_role(&self) -> Finding {
         const NAME: &str = "role";
         let role = &self.role;
         if !self.missing_rights.is_empty() {
-            let (lacks, rights) = (self.missing_rights.len(), self.missing_rights.join(", "));
-            let found = format!("{role} lacks {lacks} rights: {rights}");
+            let found = format!("{role} lacks {}", lacking(&self.missing_rights));
             let next = format!(
                 "as the owner of the tables: {}or start as the role that made them",
                 self.grants()
@@ -110,14 +142,14 @@ impl ServerFacts {
     /// owns their schema.
     fn grants(&self) -> String {
         let (role, place) = (&self.role, self.namespace.as_deref().unwrap_or("public"));
-        let lacks = |what: &str| self.missing_rights.iter().any(|right| right.starts_with(what));
+        let kinds = self.missing_rights.iter().filter_map(|right| Some(Kind::of(right)?.0));
+        let kinds = kinds.collect::<BTreeSet<_>>();
+        let lacks = |kind| kinds.contains(&kind);
         let statements = [
-            (lacks("USAGE"), "USAGE ON SCHEMA"),
-            (
-                ["SELECT", "INSERT", "UPDATE", "DELETE"].into_iter().any(lacks),
-                "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA",
-            ),
-            (lacks("EXECUTE"), "EXECUTE ON ALL FUNCTIONS IN SCHEMA"),
+            (lacks(Kind::Schema), "USAGE ON SCHEMA"),
+            (lacks(Kind::Table), "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA"),
+            (lacks(Kind::Sequence), "UPDATE ON ALL SEQUENCES IN SCHEMA"),
+            (lacks(Kind::Function), "EXECUTE ON ALL FUNCTIONS IN SCHEMA"),
         ];
         let wanted = statements.into_iter().filter(|(is_missing, _)| *is_missing);
         wanted.map(|(_, what)| format!("GRANT {what} {place} TO {role}; ")).collect()
@@ -251,8 +283,69 @@ impl ServerFacts {
     }
 
     fn of_tls(&self) -> Finding {
-        Finding::ok("postgres tls", if self.tls { "yes" } else { "no" })
+        const NAME: &str = "postgres tls";
+        match &self.route {
+            _ if self.tls => Finding::ok(NAME, "yes"),
+            Some(Route { host, is_local: false, .. }) => {
+                let next = "set ssl = on in Postgres, and sslmode=verify-full and sslrootcert in the \
+                            URL";
+                let found = format!("no: what goes to {host} can be read and changed on the way");
+                Finding::risk(NAME, found, next)
+            }
+            Some(_) | None => Finding::ok(NAME, "no"),
+        }
     }
+}
+
+/// What a right is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Schema,
+    Table,
+    Sequence,
+    Function,
+}
+
+impl Kind {
+    /// Of a right such as `INSERT on hold`, with the right and the name.
+    fn of(right: &str) -> Option<(Self, &str, &str)> {
+        let (what, name) = right.split_once(" on ")?;
+        let kind = match what {
+            "USAGE" => Self::Schema,
+            "EXECUTE" => Self::Function,
+            _ if name.starts_with("sequence ") => Self::Sequence,
+            _ => Self::Table,
+        };
+        Some((kind, what, name))
+    }
+
+    const fn many(self) -> &'static str {
+        match self {
+            Self::Schema => "schemas",
+            Self::Table => "tables",
+            Self::Sequence => "sequences",
+            Self::Function => "functions",
+        }
+    }
+}
+
+/// What is lacking, by what it is lacking on: such as `SELECT, INSERT on 11 tables`.
+fn lacking(rights: &[String]) -> String {
+    let mut objects: BTreeMap<(Kind, &str), BTreeSet<(usize, &str)>> = BTreeMap::new();
+    for (kind, what, name) in rights.iter().filter_map(|right| Kind::of(right)) {
+        let order = ["SELECT", "INSERT", "UPDATE", "DELETE"].iter().position(|one| *one == what);
+        objects.entry((kind, name)).or_default().insert((order.unwrap_or(0), what));
+    }
+    let mut groups: BTreeMap<(Kind, Vec<&str>), Vec<&str>> = BTreeMap::new();
+    for ((kind, name), rights) in objects {
+        let rights = rights.into_iter().map(|(_, what)| what).collect();
+        groups.entry((kind, rights)).or_default().push(name);
+    }
+    let groups = groups.into_iter().map(|((kind, rights), names)| match names.as_slice() {
+        [name] => format!("{} on {name}", rights.join(", ")),
+        names => format!("{} on {} {}", rights.join(", "), names.len(), kind.many()),
+    });
+    groups.collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -265,6 +358,7 @@ mod tests {
 
     fn well() -> ServerFacts {
         ServerFacts {
+            route: Some(route()),
             version: 170_006,
             role: "shop".to_owned(),
             tls: true,
@@ -281,11 +375,18 @@ mod tests {
             clock: Timestamp::from_millis(1_790_000_000_000),
             ahead_ms: -900,
             trip: Duration::from_millis(2),
+            has_tables: true,
             schema: Some(1),
+            sealed: None,
+            other_tables: Vec::new(),
             namespace: Some("public".to_owned()),
             can_create: false,
             missing_rights: Vec::new(),
         }
+    }
+
+    fn route() -> Route {
+        Route { host: "db:5432".to_owned(), is_local: false, hosts: 1, takes_any: true }
     }
 
     fn standby(state: &str) -> Vec<(String, String)> {
@@ -312,9 +413,18 @@ mod tests {
         let off = || "off".to_owned();
         assert_eq!(told(|f| f.version = 130_010), [("postgres", Unsafe)]);
         assert_eq!(told(|f| f.missing_rights = vec!["INSERT on hold".into()]), [("role", Unsafe)]);
-        assert_eq!(told(|f| f.schema = None), [("role", Unsafe)]);
-        let nowhere = |f: &mut ServerFacts| (f.schema, f.namespace) = (None, None);
+        let nothing = |f: &mut ServerFacts| (f.has_tables, f.schema) = (false, None);
+        assert_eq!(told(nothing), [("role", Unsafe)]);
+        let nowhere = |f: &mut ServerFacts| (f.has_tables, f.namespace) = (false, None);
         assert_eq!(told(nowhere), [("role", Unsafe)]);
+        assert_eq!(told(|f| f.other_tables = vec!["hold".into()]), [("tables", Unsafe)]);
+        assert_eq!(told(|f| f.tls = false), [("postgres tls", Risk)]);
+        let local = |f: &mut ServerFacts| {
+            (f.tls, f.route) = (false, Some(Route { is_local: true, ..route() }));
+        };
+        assert_eq!(told(local), []);
+        let hosts = |f: &mut ServerFacts| f.route = Some(Route { hosts: 2, ..route() });
+        assert_eq!(told(hosts), [("hosts", Risk)]);
         assert_eq!(told(|f| f.in_recovery = true), [("writing", Unsafe)]);
         assert_eq!(told(|f| f.read_only = true), [("writing", Unsafe)]);
         assert_eq!(told(|f| f.synchronous_commit = off()), [("commit", Unsafe)]);
@@ -343,6 +453,35 @@ mod tests {
                       EXECUTE ON ALL FUNCTIONS IN SCHEMA \"Shop\" TO shop; or start as the role \
                       that made them";
         assert_eq!(next(&["EXECUTE on begin_batch", "USAGE on schema \"Shop\""]), others);
+        let sequence = "as the owner of the tables: GRANT UPDATE ON ALL SEQUENCES IN SCHEMA \"Shop\" \
+                        TO shop; or start as the role that made them";
+        assert_eq!(next(&["UPDATE on sequence stock_item_seq"]), sequence);
+    }
+
+    #[test]
+    fn rights_that_are_lacking_are_told_in_groups() {
+        let rights = [
+            "DELETE on active",
+            "DELETE on hold",
+            "EXECUTE on begin_batch",
+            "SELECT on active",
+            "SELECT on hold",
+            "SELECT on stockhold_schema",
+            "UPDATE on sequence stock_item_seq",
+            "USAGE on schema shop",
+        ];
+        let told = "USAGE on schema shop; SELECT on stockhold_schema; SELECT, DELETE on 2 tables; \
+                    UPDATE on sequence stock_item_seq; EXECUTE on begin_batch";
+        assert_eq!(lacking(&rights.map(str::to_owned)), told);
+    }
+
+    #[test]
+    fn a_schema_that_may_not_be_read_is_not_said_to_be_missing() {
+        let found =
+            |has_tables, schema| ServerFacts { has_tables, schema, ..well() }.of_version().found;
+        assert_eq!(found(true, Some(1)), "version 17.6 on db:5432, schema 1");
+        assert!(found(true, None).ends_with("schema not to be read by this role"));
+        assert!(found(false, None).ends_with("schema not there yet"));
     }
 
     #[test]
