@@ -6,7 +6,7 @@ use stockhold_testkit::{
     PostgresServer, Proxy, Recorder, ServerProcess, history::Rest, proxy::Direction,
 };
 
-use super::crowd::{Crowd, fill, settle};
+use super::crowd::{Crowd, expect_plain_refusals, fill, settle, unanswered};
 use crate::{shop::Shop, shopper::Shopper};
 
 const TTL: Duration = Duration::from_secs(30);
@@ -113,12 +113,9 @@ async fn a_reply_of_the_shop_that_is_lost_is_told_again_under_the_same_key() {
     }
     crowd.wait_for_sales(10);
     let history = crowd.leave().await;
-    let unanswered = history
-        .events()
-        .iter()
-        .filter(|e| e.result == stockhold_testkit::history::Outcome::Unknown);
-    assert!(unanswered.count() >= 7);
+    assert!(unanswered(&history) >= 7);
     settle(&shop);
     history.expect_clean(&shop.account(&super::crowd::SUPPLY), Rest::Settled);
+    expect_plain_refusals(&history);
     shop.expect_sound();
 }
