@@ -47,6 +47,12 @@ pub(crate) struct Crowd {
     tasks: JoinSet<()>,
 }
 
+/// What was found to be well.
+pub(crate) struct Judged {
+    pub(crate) history: History,
+    pub(crate) account: Ledger,
+}
+
 /// What all customers see.
 struct Street {
     recorder: Arc<Recorder>,
@@ -130,7 +136,7 @@ impl Crowd {
 
     /// All go home, all that was not sold expires, and nothing is found to be wrong. What is hot can
     /// then be sold to the last unit, and no further.
-    pub(crate) async fn leave_all_well(mut self, shop: &Shop) -> Ledger {
+    pub(crate) async fn leave_all_well(mut self, shop: &Shop) -> Judged {
         self.go_home().await;
         let (sold, sent_away) = (self.sold(), self.street.sent_away.load(Ordering::Relaxed));
         settle(shop);
@@ -146,7 +152,7 @@ impl Crowd {
             WHERE sku = 'HOT'";
         assert_eq!(shop.sql(rest), "t", "it is not sold out");
         shop.expect_sound();
-        account
+        Judged { history, account }
     }
 }
 
