@@ -57,6 +57,7 @@ async fn scenario_10_release_rules() {
     let after_confirm = clients.nth(&shop, 3).release(&holds[2]).await;
     assert_eq!((after_confirm.status(), after_confirm.code()), (409, Some("already_confirmed")));
     assert_eq!(shop.units(0, "MUG").await, [10, 2, 3, 5]);
+    clients.expect_honest(&shop, &[("MUG", 10)], Duration::ZERO);
     shop.pass(TTL);
     let after_death = clients.nth(&shop, 3).release(&holds[1]).await.expect_status(200);
     assert_eq!(after_death["state"], "expired");
