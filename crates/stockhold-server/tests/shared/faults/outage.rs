@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use stockhold::clock::{Clock, SystemClock};
 use stockhold_testkit::{PostgresServer, Proxy, until};
+use tokio::task::JoinSet;
 
 use super::crowd::{Crowd, timed};
 use crate::{
@@ -177,6 +178,47 @@ async fn expect_silence_to_be_told(shop: &Shop, crowd: &Crowd, hold: &str) {
         let longest = for_confirm.max(for_place).max(for_ready);
         assert!(longest < PATIENCE, "somebody waited for {longest:?}");
     }
+}
+
+/// Those who ask while nobody knows yet, and those who ask when it is known: several at once, since
+/// one of them may be the one who tries to connect.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_while_postgres_says_nothing_the_first_wait_for_their_deadline_and_others_not_at_all()
+{
+    const DEADLINE: Duration = Duration::from_secs(5);
+    let (mut shop, _proxy) = shop_far_from_postgres(1);
+    shop.stock("MUG", 100).await;
+    let hold = shop.keeper(0).place("ann", &[("MUG", 1)], Duration::from_secs(60)).await.id();
+    shop.postgres.pause();
+    let ask = async |name: &str| {
+        let asked: JoinSet<_> = (0..8)
+            .map(|n| {
+                let (mut client, hold, key) = (shop.keeper(0), hold.clone(), format!("{name}-{n}"));
+                async move {
+                    match n % 2 {
+                        0 => timed(client.confirm(&hold)).await,
+                        _ => timed(client.place(&key, &[("MUG", 1)], SOON)).await,
+                    }
+                }
+            })
+            .collect();
+        let told = asked.join_all().await;
+        told.iter().for_each(|(told, _)| expect_unavailable(told));
+        told.into_iter().map(|(_, time)| time).max().unwrap()
+    };
+    let first = ask("first").await;
+    let known = SystemClock.boot();
+    let mut later = Duration::ZERO;
+    for n in 0.. {
+        if SystemClock.boot() >= known + Duration::from_secs(3) {
+            break;
+        }
+        later = later.max(ask(&format!("later-{n}")).await);
+    }
+    assert!(
+        first < DEADLINE + AT_ONCE && later < AT_ONCE,
+        "the first waited for {first:?}, and others for {later:?}"
+    );
 }
 
 /// The hold lives longer, since it could not be paid in time.
