@@ -1,8 +1,9 @@
 //! What a hold comes to: confirmed once, or released, whoever asks how often.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::json;
+use tokio::sync::Barrier;
 
 use super::{Clients, LONG, N, TTL, at_once, patient, tally};
 use crate::shop::Shop;
@@ -69,29 +70,25 @@ async fn scenario_10_release_rules() {
 #[tokio::test(flavor = "multi_thread")]
 async fn scenario_10_of_a_release_and_a_confirm_at_once_one_happens_a_thousand_times() {
     const PAIRS: usize = 1_000;
-    const AT_ONCE: usize = 50;
     let shop = Shop::open_with(N, patient);
     shop.stock("MUG", 1_000).await;
-    let clients = Clients::new();
-    let outcomes = at_once(AT_ONCE, |n| {
+    let (clients, start) = (Clients::new(), Arc::new(Barrier::new(PAIRS)));
+    let outcomes = at_once(PAIRS, |n| {
         let (mut payer, mut quitter) = (clients.nth(&shop, n), clients.nth(&shop, n / N + n + 1));
+        let start = Arc::clone(&start);
         async move {
-            let mut outcomes = Vec::new();
-            for pair in (n..PAIRS).step_by(AT_ONCE) {
-                let hold = payer.place(&format!("{pair}"), &[("MUG", 1)], LONG).await.id();
-                let (paid, quit) = tokio::join!(payer.confirm(&hold), quitter.release(&hold));
-                let [paid, quit] =
-                    [paid, quit].map(|told| (told.status(), told.code().unwrap_or("").to_owned()));
-                outcomes.push((paid, quit));
-            }
-            outcomes
+            let hold = payer.place(&format!("{n}"), &[("MUG", 1)], LONG).await.id();
+            quitter.get(&format!("/v1/holds/{hold}")).await.expect_status(200);
+            start.wait().await;
+            let (paid, quit) = tokio::join!(payer.confirm(&hold), quitter.release(&hold));
+            [paid, quit].map(|told| (told.status(), told.code().unwrap_or("").to_owned()))
         }
     })
     .await;
     let ok = (200, String::new());
-    let sold = (ok.clone(), (409, "already_confirmed".to_owned()));
-    let given_back = ((409, "already_released".to_owned()), ok);
-    let mut outcomes = tally(outcomes.concat());
+    let sold = [ok.clone(), (409, "already_confirmed".to_owned())];
+    let given_back = [(409, "already_released".to_owned()), ok];
+    let mut outcomes = tally(outcomes);
     let [sold, given_back] =
         [sold, given_back].map(|outcome| outcomes.remove(&outcome).unwrap_or(0));
     assert_eq!((outcomes, sold + given_back), (BTreeMap::new(), PAIRS));
