@@ -287,6 +287,8 @@ fn stock_is_exported_from_the_file_of_a_ledger_that_is_open() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), expected);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 5, "nothing else is left");
     Said::of(run(&["stock", "export", "--ledger", "memory:"])).ends(2);
+    let shared = ["stock", "export", "--ledger", "postgres://shop@db/shop"];
+    Said::of(run(&shared)).ends(2).complains(&["ask a server", "--url"]);
     let missing = url(&folder.path().join("missing.db"));
     Said::of(run(&["stock", "export", "--ledger", &missing, "-o", "/no/where"])).ends(1);
 }
