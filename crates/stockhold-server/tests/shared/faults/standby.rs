@@ -47,6 +47,36 @@ async fn slow_a_failover_to_a_synchronous_standby_loses_nothing_that_was_answere
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_a_commit_that_was_told_not_to_wait_for_its_standby_is_not_answered_and_is_counted() {
+    let (shop, mut standby) = shop_with_standby(Replication::Synchronous, 1);
+    shop.stock("MUG", 5).await;
+    let mut ann = shop.keeper(0);
+    standby.pause();
+    let address = shop.address(0).to_owned();
+    let placing = tokio::spawn(async move {
+        Shopper::new(&address).place("waits", &[("MUG", 1)], TTL * 100).await
+    });
+    until(Duration::from_secs(3), "a commit that waits, and is told not to", || {
+        let cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity \
+                      WHERE wait_event = 'SyncRep'";
+        if shop.count(cancel) > 0 { Ok(()) } else { Err("none") }
+    });
+    let told = placing.await.unwrap();
+    assert_eq!((told.status(), told.code()), (503, Some("unavailable")));
+    assert!(shop.instances[0].log().contains("a commit did not wait for the standby"));
+    let metrics = ann.text("/metrics").await;
+    let counted = |line: &&str| line.starts_with("stockhold_unconfirmed_commits_total ");
+    let line = metrics.lines().find(counted).unwrap();
+    assert!(!line.ends_with(" 0"), "{line}");
+    standby.resume();
+    while ann.place("waits", &[("MUG", 1)], TTL * 100).await.status() == 503 {
+        SystemClock.sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(shop.units(0, "MUG").await, [5, 1, 0, 4]);
+    shop.expect_sound();
+}
+
 /// A shop that has sold what its new primary does not know of, and what was recorded of it.
 async fn shop_that_has_lost_a_sale() -> (Shop, PostgresServer, Recorder) {
     let (mut shop, mut standby) = shop_with_standby(Replication::Asynchronous, 2);
