@@ -115,6 +115,19 @@ impl Child {
         }
     }
 
+    /// Kills it alone (`kill -9`), and waits until what it has started has noticed and ended.
+    ///
+    /// # Panics
+    /// When something of it has not ended after 10 s.
+    pub(crate) fn kill_alone(&mut self) {
+        let started = descendants(self.pid());
+        self.signal(Signal::KILL);
+        drop(self.process.wait());
+        for pid in started {
+            until(SOON, "the end of an orphan", || is_gone(pid));
+        }
+    }
+
     /// Freezes it and everything that it has started (`SIGSTOP`). Nothing is told to its peers.
     pub fn pause(&mut self) {
         self.stop_itself();

@@ -247,6 +247,18 @@ impl PostgresServer {
         }
     }
 
+    /// `kill -9` for the postmaster alone. Its children notice, and end in their own time: a commit
+    /// that is on its way may still be made. Returns when all have ended.
+    ///
+    /// # Panics
+    /// When one of them has not after 10 s.
+    pub fn kill_postmaster(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            self.left = SharedMemory::of(&child, &self.data());
+            child.kill_alone();
+        }
+    }
+
     /// `kill -9` for one backend: what `pg_backend_pid()` said. The postmaster then ends all others
     /// and recovers.
     ///

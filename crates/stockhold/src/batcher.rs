@@ -108,8 +108,7 @@ impl Lane {
         let (caller, answer) = oneshot::channel();
         let since = self.shared.clock.boot();
         self.enqueue(command, Reply::Caller(caller))?;
-        let answer = answer.await.unwrap_or_else(|_| Err(unknown().into()));
-        in_time(answer, self.age(since))
+        in_time(self.answer_of(answer, since).await, self.age(since))
     }
 
     /// Queues commands of one sort, and waits for their answers. They are applied in their order,
@@ -120,12 +119,22 @@ impl Lane {
         let mut answers = Vec::with_capacity(waiting.len());
         for queued in waiting {
             answers.push(match queued {
-                Ok(answer) => answer.await.unwrap_or_else(|_| Err(unknown().into())),
+                Ok(answer) => self.answer_of(answer, since).await,
                 Err(failure) => Err(failure.into()),
             });
         }
         let age = self.age(since);
         answers.into_iter().map(|answer| in_time(answer, age)).collect()
+    }
+
+    /// Waits for an answer as long as a caller waits, from when it came.
+    async fn answer_of(&self, answer: oneshot::Receiver<Answer>, since: Duration) -> Answer {
+        let limit = self.shared.settings.command_deadline;
+        let left = limit.saturating_sub(self.age(since));
+        match within(&*self.shared.clock, left, answer).await {
+            Some(answer) => answer.unwrap_or_else(|_| Err(unknown().into())),
+            None => Err(silent(limit).into()),
+        }
     }
 
     fn age(&self, since: Duration) -> Duration {

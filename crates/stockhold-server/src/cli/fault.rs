@@ -68,7 +68,7 @@ impl fmt::Display for Fault {
 impl From<Failure> for Fault {
     /// With all that lies behind it.
     fn from(failure: Failure) -> Self {
-        Self::error(failure.chain().to_string())
+        Self::error(format!("{}", failure.chain()))
     }
 }
 

@@ -36,7 +36,7 @@ impl FromStr for LedgerUrl {
             Some(("memory", "")) => Ok(Self::Memory),
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
             Some(("postgres" | "postgresql", _)) => {
-                let url = text.parse().map_err(|e: Failure| e.chain().to_string())?;
+                let url = text.parse().map_err(|e: Failure| format!("{}", e.chain()))?;
                 Ok(Self::Postgres(Box::new(url)))
             }
             _ => Err("a ledger is sqlite:PATH, postgres://... or memory:".to_owned()),

@@ -13,6 +13,7 @@ use tokio::{
 /// Hands requests on, and swallows three of ten replies.
 pub(crate) struct Swallower {
     pub(crate) address: String,
+    replies: Arc<AtomicU64>,
     swallowed: Arc<AtomicU64>,
 }
 
@@ -21,21 +22,21 @@ impl Swallower {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (server, swallowed) = (server.to_owned(), Arc::<AtomicU64>::default());
-        let counter = Arc::clone(&swallowed);
+        let (replies, counter) = (Arc::<AtomicU64>::default(), Arc::clone(&swallowed));
+        let all = Arc::clone(&replies);
         tokio::spawn(async move {
-            let replies = Arc::<AtomicU64>::default();
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(&server).await.unwrap();
-                let (replies, counter) = (Arc::clone(&replies), Arc::clone(&counter));
+                let (replies, counter) = (Arc::clone(&all), Arc::clone(&counter));
                 tokio::spawn(hand_on(client, server, replies, counter));
             }
         });
-        Self { address, swallowed }
+        Self { address, replies, swallowed }
     }
 
-    /// How many replies nobody got.
-    pub(crate) fn swallowed(&self) -> u64 {
-        self.swallowed.load(Ordering::Relaxed)
+    /// How many replies nobody got, and of how many.
+    pub(crate) fn swallowed(&self) -> (u64, u64) {
+        (self.swallowed.load(Ordering::Relaxed), self.replies.load(Ordering::Relaxed))
     }
 }
 

@@ -1,7 +1,6 @@
 //! A shop over Postgres: several `stockhold serve`, in processes of their own, on one ledger.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected ends")]
-#![expect(dead_code, reason = "until all stories are told")]
 
 mod account;
 mod checked;

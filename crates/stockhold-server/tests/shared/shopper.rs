@@ -27,7 +27,7 @@ pub(crate) enum Told {
     /// There was an answer.
     Answer(Answer),
     /// None came: why.
-    Nothing(String),
+    Nothing(#[expect(dead_code, reason = "shown when a test expected an answer")] String),
 }
 
 /// An answer, whatever it says.

@@ -45,6 +45,17 @@ fn what_was_committed_survives_kill_minus_nine() {
 }
 
 #[test]
+fn what_was_committed_survives_the_end_of_the_postmaster_alone() {
+    let mut server = PostgresServer::start();
+    server.psql("CREATE TABLE t AS SELECT 7 AS seven");
+    server.kill_postmaster();
+    assert!(server.try_psql("SELECT 1").is_err());
+    server.restart();
+    assert_eq!(server.psql("SELECT seven FROM t"), "7");
+    assert!(server.log().contains("was not properly shut down"), "{}", server.log());
+}
+
+#[test]
 fn a_server_that_is_stopped_in_good_order_recovers_nothing() {
     let mut server = PostgresServer::start();
     server.restart();

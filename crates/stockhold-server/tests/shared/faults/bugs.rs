@@ -3,9 +3,15 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use stockhold::bug::Bug;
-use stockhold_testkit::{PostgresServer, Proxy, Recorder, history::Rest, proxy::Direction, until};
+use stockhold_testkit::{
+    PostgresServer, Proxy, Recorder,
+    history::{Rest, Violation},
+    proxy::Direction,
+    until,
+};
 use tokio::task::JoinSet;
 
+use super::crowd::{Crowd, SUPPLY};
 use crate::{shop::Shop, shopper::Shopper};
 
 const TTL: Duration = Duration::from_secs(30);
@@ -23,8 +29,11 @@ fn shop_with(bug: Bug) -> (Shop, Proxy) {
 
 /// The rules that the shop has broken.
 fn broken(shop: &Shop, recorder: &Recorder, supply: &[(&str, i64)]) -> BTreeSet<&'static str> {
-    let found = recorder.history().check(&shop.account(supply), Rest::Busy);
-    found.iter().map(|violation| violation.rule()).collect()
+    rules(&recorder.history().check(&shop.account(supply), Rest::Busy))
+}
+
+fn rules(found: &[Violation]) -> BTreeSet<&'static str> {
+    found.iter().map(Violation::rule).collect()
 }
 
 /// Places and confirms ten units one by one, while commits are lost on this way; fewer if the shop does
@@ -88,4 +97,20 @@ async fn a_shop_that_locks_nothing_is_found_to_oversell() {
     let broken = broken(&shop, &recorder, &[("MUG", 20)]);
     assert!(broken.contains("C2") && broken.contains("C6"), "{broken:?}");
     assert_eq!(shop.verify().status.code(), Some(5));
+}
+
+/// Whatever breaks in the other stories: if two units too many are promised then, it is seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_crowd_of_the_other_stories_notices_two_units_too_many() {
+    let shop = Shop::open(2);
+    let crowd = Crowd::gather(&shop, 12).await;
+    crowd.wait_for_sales(40);
+    // Other rules compare the history with the account, which is a moment younger.
+    let is_oversold = || {
+        let found = crowd.history().check(&shop.account(&SUPPLY), Rest::Busy);
+        found.iter().any(|violation| violation.rule() == "C2")
+    };
+    assert!(!is_oversold());
+    shop.sql("UPDATE stock SET on_hand = on_hand + 2, version = version + 1 WHERE sku = 'HOT'");
+    until(Duration::from_secs(20), "an oversell", || is_oversold().then_some(()).ok_or("none"));
 }

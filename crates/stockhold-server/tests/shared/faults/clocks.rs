@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use stockhold::clock::{Clock, SystemClock};
 use stockhold_testkit::{ClockShim, PostgresServer, until};
 
 use super::crowd::Crowd;
@@ -44,6 +45,41 @@ async fn slow_a_clock_of_postgres_that_steps_an_hour_forth_oversells_nothing_and
     crowd.wait_for_sales(40);
     wait_for_alarms(&shop).await;
     crowd.leave_all_well(&shop).await;
+}
+
+/// The time service may put it right before anybody has lost a hold. After the step these holds live
+/// for seconds: what dies in the step itself is spared as after an outage.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_nothing_is_swept_for_10_s_after_the_clock_of_postgres_has_stepped() {
+    const PAUSE: Duration = Duration::from_secs(10);
+    let (mut shop, clock) = shop_with_clock(0);
+    for _ in 0..2 {
+        shop.join(|command| {
+            command
+                .env("STOCKHOLD_LIMITS_MAX_TTL", "2h")
+                .env("STOCKHOLD_LIMITS_MAX_LIFETIME", "2h");
+        });
+    }
+    shop.stock("MUG", 100).await;
+    for n in 0..10 {
+        let life = HOUR + Duration::from_secs(3);
+        shop.keeper(n).place(&format!("{n}"), &[("MUG", 1)], life).await.id();
+    }
+    clock.set_ahead(HOUR);
+    wait_for_alarms(&shop);
+    let alarmed = SystemClock.boot();
+    let swept = || shop.count("SELECT count(*) FROM transition WHERE step = 'expire'");
+    while SystemClock.boot() < alarmed + PAUSE - Duration::from_secs(1) {
+        assert_eq!(swept(), 0, "after {:?}", SystemClock.boot().saturating_sub(alarmed));
+        SystemClock.sleep(Duration::from_millis(50)).await;
+    }
+    // That nobody swept looks like an outage, of which the dead are spared for 10 s more.
+    until(2 * PAUSE, "the end of all holds", || match swept() {
+        10 => Ok(()),
+        n => Err(format!("{n} are swept")),
+    });
+    assert_eq!(shop.units(0, "MUG").await, [100, 0, 0, 100]);
+    shop.expect_sound();
 }
 
 #[tokio::test(flavor = "multi_thread")]

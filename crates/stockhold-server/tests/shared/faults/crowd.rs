@@ -11,7 +11,7 @@ use std::{
 use stockhold::clock::{Clock, SystemClock};
 use stockhold_testkit::{
     History, Recorder,
-    history::{Ledger, Rest},
+    history::{Ledger, Outcome, Rest},
     until,
 };
 use tokio::task::JoinSet;
@@ -21,22 +21,36 @@ use crate::{
     shopper::{Shopper, Told},
 };
 
-/// What there is to buy: something that is soon sold out, and something that is not.
-pub(crate) const SUPPLY: [(&str, i64); 3] = [("HOT", 40), ("MUG", 100_000), ("TEE", 100_000)];
+/// What there is to buy: something that is sold out all the time, since a few more come only when
+/// somebody was sent away; and something that is not.
+pub(crate) const SUPPLY: [(&str, i64); 3] = [("HOT", 5), ("MUG", 100_000), ("TEE", 100_000)];
+/// So many come at a time.
+const DELIVERY: i64 = 3;
 /// How long their holds live.
 pub(crate) const TTL: Duration = Duration::from_millis(1_500);
 
 /// Nobody waits for an answer longer.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// Whoever has to know asks for so long, here and there: longer than any outage of these stories.
+const INSISTENCE: Duration = Duration::from_secs(60);
 /// Before somebody asks again.
 const PAUSE: Duration = Duration::from_millis(20);
 /// All that was ever spared is over after so long.
 const GRACE: Duration = Duration::from_secs(11);
+/// What an honest shop may refuse a customer with: all is gone, the hold has died before it was
+/// paid, or too many ask at once.
+const REFUSALS: [&str; 4] = ["hold_ended", "hold_expired", "insufficient_stock", "overloaded"];
 
 /// Some customers, each with a connection of its own, who buy until they are told to leave.
 pub(crate) struct Crowd {
     street: Arc<Street>,
     tasks: JoinSet<()>,
+}
+
+/// What was found to be well.
+pub(crate) struct Judged {
+    pub(crate) history: History,
+    pub(crate) account: Ledger,
 }
 
 /// What all customers see.
@@ -45,6 +59,8 @@ struct Street {
     addresses: Mutex<Vec<String>>,
     leave: AtomicBool,
     sold: AtomicU64,
+    /// How often somebody was told that all is gone.
+    sent_away: AtomicU64,
 }
 
 /// Puts on the shelves what a crowd buys.
@@ -69,8 +85,11 @@ impl Crowd {
             addresses: Mutex::new(addresses),
             leave: AtomicBool::new(false),
             sold: AtomicU64::new(0),
+            sent_away: AtomicU64::new(0),
         });
-        let tasks = (0..customers).map(|number| buy(Arc::clone(&street), number)).collect();
+        let mut tasks: JoinSet<_> =
+            (0..customers).map(|number| buy(Arc::clone(&street), number)).collect();
+        tasks.spawn(deliver(Arc::clone(&street)));
         Self { street, tasks }
     }
 
@@ -97,26 +116,59 @@ impl Crowd {
         Shopper::recorded(address, &self.street.recorder)
     }
 
+    /// What they did and were told so far.
+    pub(crate) fn history(&self) -> History {
+        self.street.recorder.history()
+    }
+
     /// All go home; what they did and were told.
     pub(crate) async fn leave(mut self) -> History {
+        self.go_home().await;
+        self.history()
+    }
+
+    async fn go_home(&mut self) {
         self.street.leave.store(true, Ordering::Relaxed);
         while let Some(customer) = self.tasks.join_next().await {
             customer.unwrap();
         }
-        self.street.recorder.history()
     }
 
-    /// All go home, all that was not sold expires, and nothing is found to be wrong.
-    pub(crate) async fn leave_all_well(self, shop: &Shop) -> Ledger {
-        let sold = self.sold();
-        let history = self.leave().await;
+    /// All go home, all that was not sold expires, and nothing is found to be wrong. What is hot can
+    /// then be sold to the last unit, and no further.
+    pub(crate) async fn leave_all_well(mut self, shop: &Shop) -> Judged {
+        self.go_home().await;
+        let (sold, sent_away) = (self.sold(), self.street.sent_away.load(Ordering::Relaxed));
         settle(shop);
-        let account = shop.account(&SUPPLY);
+        let (history, account) = (self.history(), shop.account(&SUPPLY));
         history.expect_clean(&account, Rest::Settled);
-        shop.expect_sound();
+        expect_plain_refusals(&history);
         assert!(account.sales.len() as u64 >= sold && sold > 0, "{sold} were sold");
-        account
+        assert!(sent_away > 0, "there was always enough: nothing could be oversold");
+
+        // Not judged with the others: their holds died before their time by the clocks of clients.
+        Customer::new(self.street, 0).buy_the_rest().await;
+        let rest = "SELECT on_hand > 0 AND allocated = on_hand AND held = 0 FROM stock \
+            WHERE sku = 'HOT'";
+        assert_eq!(shop.sql(rest), "t", "it is not sold out");
+        shop.expect_sound();
+        Judged { history, account }
     }
+}
+
+/// Nobody is told anything but what may happen to an honest customer.
+pub(crate) fn expect_plain_refusals(history: &History) {
+    let odd = history.events().iter().filter(|event| match &event.result {
+        Outcome::Refused(code) => !REFUSALS.contains(&code.as_str()),
+        Outcome::Ok(_) | Outcome::Unknown => false,
+    });
+    let odd: Vec<_> = odd.collect();
+    assert!(odd.is_empty(), "{odd:#?}");
+}
+
+/// How many questions nobody knows the answer of.
+pub(crate) fn unanswered(history: &History) -> usize {
+    history.events().iter().filter(|event| event.result == Outcome::Unknown).count()
 }
 
 /// Lets the time pass in which everything expires that was not sold, and waits until it has.
@@ -138,12 +190,7 @@ pub(crate) async fn timed<T>(question: impl Future<Output = T>) -> (T, Duration)
 }
 
 async fn buy(street: Arc<Street>, number: usize) {
-    let mut customer = Customer {
-        shopper: Shopper::recorded(&street.address(number), &street.recorder)
-            .with_patience(PATIENCE),
-        asks_at: number,
-        street,
-    };
+    let mut customer = Customer::new(street, number);
     for round in 0.. {
         if customer.street.leave.load(Ordering::Relaxed) {
             return;
@@ -152,6 +199,21 @@ async fn buy(street: Arc<Street>, number: usize) {
         if round % 4 == 3 {
             customer.turn_to_next();
         }
+    }
+}
+
+/// Brings some more of what is sold out whenever somebody was sent away.
+async fn deliver(street: Arc<Street>) {
+    let (mut supplier, mut brought_for) = (Customer::new(Arc::clone(&street), 0), 0);
+    for n in 0.. {
+        while street.sent_away.load(Ordering::Relaxed) == brought_for {
+            if street.leave.load(Ordering::Relaxed) {
+                return;
+            }
+            SystemClock.sleep(Duration::from_millis(1)).await;
+        }
+        brought_for = street.sent_away.load(Ordering::Relaxed);
+        supplier.bring(&format!("delivery-{n}")).await;
     }
 }
 
@@ -169,6 +231,11 @@ struct Customer {
 }
 
 impl Customer {
+    fn new(street: Arc<Street>, number: usize) -> Self {
+        let shopper = Shopper::recorded(&street.address(number), &street.recorder);
+        Self { shopper: shopper.with_patience(PATIENCE), asks_at: number, street }
+    }
+
     /// Of five baskets three are bought, one is put back, and one is forgotten.
     async fn buy_once(&mut self, key: &str, chance: usize) {
         let told = self.place(key, basket(chance)).await;
@@ -187,6 +254,9 @@ impl Customer {
     async fn place(&mut self, key: &str, lines: &[(&str, i64)]) -> Told {
         loop {
             let told = self.shopper.place(key, lines, TTL).await;
+            if told.code() == Some("insufficient_stock") {
+                self.street.sent_away.fetch_add(1, Ordering::Relaxed);
+            }
             if !self.wants_more(&told).await {
                 return told;
             }
@@ -205,6 +275,46 @@ impl Customer {
         }
     }
 
+    /// Buys one by one until nothing is left.
+    async fn buy_the_rest(&mut self) {
+        for n in 0.. {
+            let key = format!("rest-{n}");
+            let mut placed = self.shopper.place(&key, ONE, TTL).await;
+            while self.has_to_know(&placed).await {
+                placed = self.shopper.place(&key, ONE, TTL).await;
+            }
+            if placed.code() == Some("insufficient_stock") {
+                return;
+            }
+            let hold = placed.id();
+            let mut confirmed = self.shopper.confirm(&hold).await;
+            while self.has_to_know(&confirmed).await {
+                confirmed = self.shopper.confirm(&hold).await;
+            }
+            confirmed.expect_status(200);
+        }
+    }
+
+    /// Asks until there is an answer: what came is not known otherwise.
+    async fn bring(&mut self, key: &str) {
+        let end = SystemClock.boot() + INSISTENCE;
+        let mut told = self.shopper.receive("HOT", DELIVERY, key).await;
+        while self.has_to_know(&told).await {
+            assert!(SystemClock.boot() < end, "nobody takes a delivery: {told:?}");
+            told = self.shopper.receive("HOT", DELIVERY, key).await;
+        }
+    }
+
+    /// As [`wants_more`](Self::wants_more), also when the others have left.
+    async fn has_to_know(&mut self, told: &Told) -> bool {
+        let is_told = !told.is_unknown() && told.code() != Some("overloaded");
+        if !is_told {
+            self.turn_to_next();
+            SystemClock.sleep(PAUSE).await;
+        }
+        !is_told
+    }
+
     /// After an answer that says nothing: asks the next instance, after a while.
     async fn wants_more(&mut self, told: &Told) -> bool {
         if !told.is_unknown() || self.street.leave.load(Ordering::Relaxed) {
@@ -221,9 +331,11 @@ impl Customer {
     }
 }
 
+const ONE: &[(&str, i64)] = &[("HOT", 1)];
+
 fn basket(chance: usize) -> &'static [(&'static str, i64)] {
     match chance % 4 {
-        0 => &[("HOT", 1)],
+        0 => ONE,
         1 => &[("MUG", 1), ("TEE", 2)],
         2 => &[("TEE", 1)],
         _ => &[("TEE", 1), ("MUG", 3)],

@@ -21,6 +21,8 @@ async fn slow_four_instances_share_seven_connections() {
     }
     let crowd = Crowd::gather(&shop, 40).await;
     crowd.wait_for_sales(200);
+    let log = shop.postgres.log();
+    assert!(log.contains("remaining connection slots are reserved"), "there were enough");
     crowd.leave_all_well(&shop).await;
 }
 

@@ -53,14 +53,16 @@ async fn slow_a_full_disk_stops_the_shop_and_loses_nothing_that_was_answered() {
     disk.fill();
     let mut ann = crowd.another(shop.address(0));
     let mut n = 0;
-    loop {
+    let told = loop {
         let told = ann.place(&format!("ann-{n}"), &[("TEE", 1)], super::crowd::TTL).await;
-        if told.status() == 503 {
-            break;
+        if told.status() != 201 {
+            break told;
         }
         n += 1;
         assert!(n < 100_000, "the disk is never full");
-    }
+    };
+    assert_eq!((told.status(), told.code()), (503, Some("unavailable")), "{told:?}");
+    assert!(told.answer().is_some_and(|answer| answer.retry_after.is_some()), "{told:?}");
     disk.empty();
     assert!(shop.postgres.log().contains("No space left on device"), "it was something else");
     if shop.postgres.try_psql("SELECT 1").is_err() {

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use stockhold_testkit::{
-    PostgresServer, Proxy, Recorder, ServerProcess, history::Rest, proxy::Direction,
+    PostgresServer, Proxy, Recorder, ServerProcess, history::Rest, proxy::Direction, until,
 };
 
-use super::crowd::{Crowd, fill, settle};
+use super::crowd::{Crowd, expect_plain_refusals, fill, settle, unanswered};
 use crate::{shop::Shop, shopper::Shopper};
 
 const TTL: Duration = Duration::from_secs(30);
@@ -29,6 +29,12 @@ fn shop_beside_a_proxy(instances: usize) -> (Shop, Proxy) {
     let shop = Shop::open_on(PostgresServer::start(), instances);
     let proxy = Proxy::start(shop.postgres.socket().as_path());
     (shop, proxy)
+}
+
+/// Loses the nth such piece, and returns when it is lost.
+fn lose(proxy: &Proxy, way: Direction, what: &[u8], nth: u32) {
+    proxy.lose(way, what, nth);
+    until(Duration::from_secs(10), "a loss", || proxy.has_lost().then_some(()).ok_or("not yet"));
 }
 
 /// How often a batch had to be looked up.
@@ -86,14 +92,15 @@ async fn slow_customers_who_lose_replies_get_what_they_bought_once() {
     shop.join(|_| ());
     let crowd = Crowd::gather(&shop, 12).await;
     for n in [1, 3, 7, 12, 20] {
-        crowd.wait_for_sales(30);
-        proxy.lose(Direction::Replies, COMMIT, n);
-        crowd.wait_for_sales(30);
-        proxy.lose(Direction::Requests, COMMIT, n);
+        for way in [Direction::Replies, Direction::Requests] {
+            crowd.wait_for_sales(30);
+            lose(&proxy, way, COMMIT, n);
+        }
     }
     for _ in 0..2 {
         proxy.swallow_replies();
         crowd.wait_for_sales(30);
+        shop.keeper(1).get("/readyz").await.expect_status(503);
         proxy.heal();
         crowd.wait_for_sales(30);
     }
@@ -109,16 +116,13 @@ async fn a_reply_of_the_shop_that_is_lost_is_told_again_under_the_same_key() {
     let crowd = Crowd::at(vec![proxy.address().to_string()], 8);
     for _ in 0..8 {
         crowd.wait_for_sales(10);
-        proxy.lose(Direction::Replies, b"\"state\"", 5);
+        lose(&proxy, Direction::Replies, b"\"state\"", 5);
     }
     crowd.wait_for_sales(10);
     let history = crowd.leave().await;
-    let unanswered = history
-        .events()
-        .iter()
-        .filter(|e| e.result == stockhold_testkit::history::Outcome::Unknown);
-    assert!(unanswered.count() >= 7);
+    assert!(unanswered(&history) >= 8);
     settle(&shop);
     history.expect_clean(&shop.account(&super::crowd::SUPPLY), Rest::Settled);
+    expect_plain_refusals(&history);
     shop.expect_sound();
 }

@@ -1,60 +1,89 @@
 //! Row 25: an instance stands still for longer than holds live, and then goes on as if nothing had
 //! happened.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use stockhold::clock::{Clock, SystemClock};
-use stockhold_testkit::{Proxy, proxy::Direction, until};
+use stockhold_testkit::{PostgresServer, Proxy, Recorder, history::Rest, proxy::Direction, until};
 
 use super::crowd::Crowd;
-use crate::{shop::Shop, shopper::Told};
+use crate::{
+    shop::Shop,
+    shopper::{Shopper, Told},
+};
 
 const SOON: Duration = Duration::from_secs(10);
 const TTL: Duration = Duration::from_secs(1);
 
-/// A hold whose grant nobody was told of, because its instance stood still: what that instance says
-/// when it goes on.
-async fn answer_of_a_zombie(pause: Duration) -> (Shop, Told) {
-    let mut shop = Shop::open(1);
-    shop.stock("MUG", 1).await;
+/// A shop whose last instance reaches Postgres by a proxy.
+fn shop_with_a_proxy(instances: usize) -> (Shop, Proxy) {
+    let mut shop = Shop::open_on(PostgresServer::start(), instances - 1);
     let proxy = Proxy::start(shop.postgres.socket().as_path());
     shop.url = shop.postgres.url_at(proxy.address());
     shop.join(|_| ());
-    // Nothing that the zombie asks for is answered as fast as it is done.
+    (shop, proxy)
+}
+
+/// The last instance stands still when it has placed a hold and nobody was told of it. What it says
+/// when it goes on.
+async fn become_a_zombie(
+    shop: &mut Shop,
+    proxy: &Proxy,
+    mut zombie: Shopper,
+) -> tokio::task::JoinHandle<Told> {
+    // Nothing that it asks for is answered as fast as it is done.
     proxy.delay(Direction::Replies, Duration::from_millis(300));
-    let mut zombie = shop.keeper(1);
-    let asked = tokio::spawn(async move { zombie.place("ann", &[("MUG", 1)], TTL).await });
-    until(SOON, "a hold", || match shop.count("SELECT count(*) FROM hold") {
-        1 => Ok(()),
-        n => Err(format!("{n}")),
+    let asked = tokio::spawn(async move { zombie.place("zombie", &[("MUG", 1)], TTL).await });
+    until(SOON, "a hold", || {
+        match shop.count("SELECT count(*) FROM hold WHERE owner = 'zombie'") {
+            1 => Ok(()),
+            n => Err(format!("{n}")),
+        }
     });
-    shop.instances[1].pause();
+    shop.instances.last_mut().unwrap().pause();
     proxy.heal();
-    let begun = SystemClock.boot();
-    let mut ben = shop.keeper(0);
-    let mut tries = 0;
-    while ben.place(&format!("ben-{tries}"), &[("MUG", 1)], SOON * 10).await.status() != 201 {
-        tries += 1;
-    }
-    SystemClock.sleep(pause.saturating_sub(SystemClock.boot().saturating_sub(begun))).await;
-    shop.instances[1].resume();
-    (shop, asked.await.unwrap())
+    asked
+}
+
+fn expect_no_grant(told: &Told) {
+    assert!(matches!(told.code(), Some("hold_ended" | "unavailable")), "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_zombie_does_not_tell_of_a_grant_that_is_over() {
-    let (shop, told) = answer_of_a_zombie(Duration::ZERO).await;
-    assert!(matches!(told.code(), Some("hold_ended" | "unavailable")), "{told:?}");
+    let (mut shop, proxy) = shop_with_a_proxy(2);
+    shop.stock("MUG", 1).await;
+    let recorder = Arc::new(Recorder::new("two"));
+    let [mut ben, ann] = [0, 1].map(|n| Shopper::recorded(shop.address(n), &recorder));
+    let asked = become_a_zombie(&mut shop, &proxy, ann).await;
+    let end = SystemClock.boot() + SOON;
+    for n in 0.. {
+        if ben.place(&format!("ben-{n}"), &[("MUG", 1)], SOON * 10).await.status() == 201 {
+            break;
+        }
+        assert!(SystemClock.boot() < end, "the hold of the zombie does not die");
+    }
+    shop.instances[1].resume();
+    expect_no_grant(&asked.await.unwrap());
     assert_eq!(shop.units(0, "MUG").await, [1, 1, 0, 0]);
+    recorder.history().expect_clean(&shop.account(&[("MUG", 1)]), Rest::Busy);
     shop.expect_sound();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_a_zombie_does_not_tell_of_a_grant_that_is_over_for_40_s() {
-    let (shop, told) = answer_of_a_zombie(Duration::from_secs(40)).await;
-    assert!(matches!(told.code(), Some("hold_ended" | "unavailable")), "{told:?}");
-    assert_eq!(shop.units(0, "MUG").await, [1, 1, 0, 0]);
-    shop.expect_sound();
+async fn slow_customers_are_told_no_lies_by_an_instance_that_stands_still_for_40_s() {
+    let (mut shop, proxy) = shop_with_a_proxy(3);
+    let crowd = Crowd::gather(&shop, 12).await;
+    crowd.wait_for_sales(20);
+    let ann = crowd.another(shop.address(2));
+    let asked = become_a_zombie(&mut shop, &proxy, ann).await;
+    let end = SystemClock.boot() + Duration::from_secs(40);
+    crowd.wait_for_sales(40);
+    SystemClock.sleep(end.saturating_sub(SystemClock.boot())).await;
+    shop.instances[2].resume();
+    expect_no_grant(&asked.await.unwrap());
+    crowd.wait_for_sales(40);
+    crowd.leave_all_well(&shop).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

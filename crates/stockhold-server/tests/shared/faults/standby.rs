@@ -1,6 +1,6 @@
 //! Row 19: a standby takes the place of Postgres, while customers buy.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use stockhold::clock::{Clock, SystemClock};
 use stockhold_testkit::{
@@ -47,33 +47,58 @@ async fn slow_a_failover_to_a_synchronous_standby_loses_nothing_that_was_answere
     }
 }
 
+/// Who waits for the standby now, and what for.
+const WAITING: &str = "SELECT pid, query FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+/// Nobody waits for it any more.
+const CANCEL: &str = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity \
+    WHERE wait_event = 'SyncRep'";
+
+fn wait_for_a_wait(shop: &Shop, what_for: &str) {
+    until(Duration::from_secs(10), "a commit that waits", || match shop.sql(WAITING) {
+        waiting if waiting.contains(what_for) => Ok(()),
+        waiting => Err(waiting),
+    });
+}
+
+/// Postgres has committed it by itself then: whether a standby has it is not known before what looks
+/// it up was waited for.
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_a_commit_that_was_told_not_to_wait_for_its_standby_is_not_answered_and_is_counted() {
+async fn slow_a_commit_whose_wait_for_the_standby_is_cancelled_is_not_answered_before_it_has_it() {
     let (shop, mut standby) = shop_with_standby(Replication::Synchronous, 1);
     shop.stock("MUG", 5).await;
-    let mut ann = shop.keeper(0);
+    let recorder = Arc::new(Recorder::new("ann"));
+    let asked = |key: &'static str| {
+        let mut ann = Shopper::recorded(shop.address(0), &recorder);
+        tokio::spawn(async move { ann.place(key, &[("MUG", 1)], TTL * 100).await })
+    };
+
     standby.pause();
-    let address = shop.address(0).to_owned();
-    let placing = tokio::spawn(async move {
-        Shopper::new(&address).place("waits", &[("MUG", 1)], TTL * 100).await
-    });
-    until(Duration::from_secs(3), "a commit that waits, and is told not to", || {
-        let cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity \
-                      WHERE wait_event = 'SyncRep'";
-        if shop.count(cancel) > 0 { Ok(()) } else { Err("none") }
-    });
-    let told = placing.await.unwrap();
-    assert_eq!((told.status(), told.code()), (503, Some("unavailable")));
-    assert!(shop.instances[0].log().contains("a commit did not wait for the standby"));
-    let metrics = ann.text("/metrics").await;
-    let counted = |line: &&str| line.starts_with("stockhold_unconfirmed_commits_total ");
-    let line = metrics.lines().find(counted).unwrap();
-    assert!(!line.ends_with(" 0"), "{line}");
+    let first = asked("first");
+    wait_for_a_wait(&shop, "COMMIT");
+    shop.sql(CANCEL);
+    wait_for_a_wait(&shop, "UPDATE batch");
+    assert!(!first.is_finished(), "it was answered before the standby had it");
     standby.resume();
-    while ann.place("waits", &[("MUG", 1)], TTL * 100).await.status() == 503 {
-        SystemClock.sleep(Duration::from_millis(100)).await;
+    assert_eq!(first.await.unwrap().status(), 201);
+    assert!(shop.instances[0].log().contains("a commit did not wait for the standby"));
+
+    standby.pause();
+    let second = asked("second");
+    wait_for_a_wait(&shop, "COMMIT");
+    while !second.is_finished() {
+        shop.sql(CANCEL);
     }
-    assert_eq!(shop.units(0, "MUG").await, [5, 1, 0, 4]);
+    let told = second.await.unwrap();
+    assert_eq!((told.status(), told.code()), (503, Some("unavailable")));
+    let metrics = shop.keeper(0).text("/metrics").await;
+    let mut lines = metrics.lines();
+    let counted = lines.find_map(|l| l.strip_prefix("stockhold_unconfirmed_commits_total "));
+    assert!(counted.unwrap().parse::<u64>().unwrap() >= 2, "{metrics}");
+    standby.resume();
+    let again = asked("second").await.unwrap();
+    assert_eq!((again.status(), again.is_replayed()), (200, true), "{again:?}");
+    assert_eq!(shop.units(0, "MUG").await, [5, 2, 0, 3]);
+    recorder.history().expect_clean(&shop.account(&[("MUG", 5)]), Rest::Busy);
     shop.expect_sound();
 }
 
@@ -81,7 +106,7 @@ async fn slow_a_commit_that_was_told_not_to_wait_for_its_standby_is_not_answered
 async fn shop_that_has_lost_a_sale() -> (Shop, PostgresServer, Recorder) {
     let (mut shop, mut standby) = shop_with_standby(Replication::Asynchronous, 2);
     shop.stock("MUG", 5).await;
-    let recorder = std::sync::Arc::new(Recorder::new("ann"));
+    let recorder = Arc::new(Recorder::new("ann"));
     let mut ann = Shopper::recorded(shop.address(0), &recorder);
     let kept = ann.place("kept", &[("MUG", 1)], TTL * 100).await.id();
     ann.confirm(&kept).await.expect_status(200);
@@ -102,7 +127,7 @@ async fn shop_that_has_lost_a_sale() -> (Shop, PostgresServer, Recorder) {
     ann.confirm(&lost).await.expect_status(200);
     let old = fail_over(&mut shop, standby);
     drop(ann);
-    (shop, old, std::sync::Arc::into_inner(recorder).unwrap())
+    (shop, old, Arc::into_inner(recorder).unwrap())
 }
 
 fn lost_sales(shop: &Shop, history: &History) -> usize {
@@ -132,7 +157,9 @@ async fn slow_an_instance_notices_that_a_failover_has_lost_what_it_answered_and_
 
     // The other one has answered nothing that is lost.
     let mut ben = shop.keeper(1);
+    let end = SystemClock.boot() + Duration::from_secs(20);
     while ben.get("/readyz").await.status() != 200 {
+        assert!(SystemClock.boot() < end, "the other one is not ready");
         SystemClock.sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(ben.place("other", &[("MUG", 1)], TTL).await.status(), 201);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use stockhold::clock::{Clock, SystemClock};
 use stockhold_testkit::until;
 
 use super::{LONG, N, at_once, patient, tally};
@@ -65,9 +66,9 @@ async fn scenario_22_a_row_that_cannot_be_written_fails_one_command_of_a_thousan
     shop.stock("BAD", 10_000).await;
     let mut client = shop.keeper(0);
     let mut skus = vec!["MUG"; 1_000];
-    let before = batches(&mut client).await;
-    assert_eq!(tally(statuses(&place_many(&mut client, &skus).await)), [(201, 1_000)].into());
-    let usual = batches(&mut client).await - before;
+    // The first one of a new shop is slow.
+    place_a_thousand(&mut client).await;
+    let usual = place_a_thousand(&mut client).await;
 
     // Rows that break it are there; new ones are not let in.
     shop.sql("ALTER TABLE stock DROP CONSTRAINT stock_safety_stock_check");
@@ -81,16 +82,22 @@ async fn scenario_22_a_row_that_cannot_be_written_fails_one_command_of_a_thousan
     );
     assert_eq!(tally(statuses(&told)), [(201, 999), (500, 1)].into());
     for n in 0..N {
-        assert_eq!(shop.units(n, "MUG").await, [10_000, 1_999, 0, 8_001]);
+        assert_eq!(shop.units(n, "MUG").await, [10_000, 2_999, 0, 7_001]);
     }
 
-    skus[637] = "MUG";
-    let before = batches(&mut client).await;
-    assert_eq!(tally(statuses(&place_many(&mut client, &skus).await)), [(201, 1_000)].into());
-    let next = batches(&mut client).await - before;
-    assert!(usual <= 3 && next <= 3, "a thousand were {usual} batches, then {next}");
+    let next = place_a_thousand(&mut client).await;
+    assert!(next.0 <= usual.0 && next.1 < 3 * usual.1, "usually {usual:?}, then {next:?}");
     shop.sql("UPDATE stock SET safety_stock = 0 WHERE sku = 'BAD'");
     shop.expect_sound();
+}
+
+/// In how many batches, and how long it took.
+async fn place_a_thousand(client: &mut Shopper) -> (u64, Duration) {
+    let (before, begun) = (batches(client).await, SystemClock.boot());
+    let told = place_many(client, &["MUG"; 1_000]).await;
+    let took = SystemClock.boot().saturating_sub(begun);
+    assert_eq!(tally(statuses(&told)), [(201, 1_000)].into());
+    (batches(client).await - before, took)
 }
 
 /// One hold of one unit of each, in one request.

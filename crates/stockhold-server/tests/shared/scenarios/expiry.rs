@@ -18,6 +18,7 @@ async fn scenario_08_a_hold_of_30_s_is_alive_at_29_5_s_and_dead_at_30_s() {
     let clients = Clients::new();
     let first = clients.nth(&shop, 0).place("first", &[("MUG", 1)], TTL).await.id();
     let second = clients.nth(&shop, 1).place("second", &[("MUG", 1)], TTL).await.id();
+    clients.expect_honest(&shop, &[("MUG", 10)], Duration::ZERO);
     shop.pass_until_near_death(&first, HALF_A_SECOND);
     assert_eq!(clients.nth(&shop, 2).confirm(&first).await.status(), 200);
     shop.pass_until_near_death(&second, Duration::ZERO);

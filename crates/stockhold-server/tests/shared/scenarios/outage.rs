@@ -112,6 +112,7 @@ async fn slow_scenario_17_while_commits_are_slow_what_is_too_much_is_shed_and_5_
     for sku in SKUS {
         shop.stock(sku, 1_000_000).await;
     }
+    let usually = time_of_a_commit(&shop).await;
     let (clients, leave) = (Clients::new(), Arc::new(AtomicBool::new(false)));
     let begun = SystemClock.boot();
     let offered: JoinSet<_> =
@@ -119,8 +120,13 @@ async fn slow_scenario_17_while_commits_are_slow_what_is_too_much_is_shed_and_5_
     SystemClock.sleep(3 * second).await;
     shop.postgres.reload_with("commit_siblings", 0);
     shop.postgres.reload_with("commit_delay", 100_000);
-    let slow = SystemClock.boot();
-    SystemClock.sleep(4 * second).await;
+    let (slow, first) = (SystemClock.boot(), Commits::of(&shop).await);
+    let mut queued = 0.0_f64;
+    while SystemClock.boot() < slow + 4 * second {
+        queued = queued.max(longest_queue(&shop).await);
+        SystemClock.sleep(second / 20).await;
+    }
+    let slowly = Commits::of(&shop).await.since(first);
     shop.postgres.reload_with("commit_delay", 0);
     let healed = SystemClock.boot();
     SystemClock.sleep(7 * second).await;
@@ -142,12 +148,64 @@ async fn slow_scenario_17_while_commits_are_slow_what_is_too_much_is_shed_and_5_
         "{usual} holds/s, then {shed} shed; 5 s after it {shed_later} shed, {again} holds/s; \
          slowest {slowest:?}"
     );
+    assert!(slowly >= 20.0 * usually, "a commit took {usually} s, and then only {slowly} s");
+    // What comes to an instance in 250 ms, and a little more.
+    assert!(queued < 80.0, "{queued} waited");
     let others = seen.iter().filter(|seen| !matches!(seen.status, 201 | 429)).count();
     assert_eq!(others, 0, "{report}");
     assert!(shed > 100 && shed_later == 0 && again * 10 >= usual * 8, "{report}");
     // 250 ms in the queue, and its batch.
     assert!(slowest < Some(2 * second), "{report}");
     clients.expect_honest(&shop, &SKUS.map(|sku| (sku, 1_000_000)), Duration::ZERO);
+}
+
+/// What all instances together measured of their transactions.
+#[derive(Clone, Copy, Debug)]
+struct Commits {
+    seconds: f64,
+    count: f64,
+}
+
+impl Commits {
+    async fn of(shop: &Shop) -> Self {
+        let mut commits = Self { seconds: 0.0, count: 0.0 };
+        for n in 0..N {
+            let metrics = shop.keeper(n).text("/metrics").await;
+            commits.seconds += metric(&metrics, "stockhold_commit_seconds_sum ");
+            commits.count += metric(&metrics, "stockhold_commit_seconds_count ");
+        }
+        commits
+    }
+
+    /// How long one took since then, in seconds.
+    fn since(self, first: Self) -> f64 {
+        (self.seconds - first.seconds) / (self.count - first.count)
+    }
+}
+
+/// When one does not wait for another.
+async fn time_of_a_commit(shop: &Shop) -> f64 {
+    let first = Commits::of(shop).await;
+    for n in 0..100 {
+        let told = shop.keeper(n).place(&format!("one-{n}"), &[(SKUS[n % N], 1)], LONG).await;
+        told.expect_status(201);
+    }
+    Commits::of(shop).await.since(first)
+}
+
+/// The most that waits before any instance.
+async fn longest_queue(shop: &Shop) -> f64 {
+    let mut longest = 0.0_f64;
+    for n in 0..N {
+        let metrics = shop.keeper(n).text("/metrics").await;
+        longest = longest.max(metric(&metrics, "stockhold_queue_length{queue=\"place\"} "));
+    }
+    longest
+}
+
+fn metric(metrics: &str, name: &str) -> f64 {
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name));
+    value.unwrap_or_else(|| panic!("{name}: {metrics}")).parse().unwrap()
 }
 
 #[derive(Clone)]

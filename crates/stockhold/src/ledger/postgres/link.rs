@@ -3,7 +3,7 @@
 use std::{
     future::poll_fn,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -43,7 +43,7 @@ pub(super) const TRIP: Duration = Duration::from_secs(4);
 /// How long one host may take, if the URL has no `connect_timeout`.
 const CONNECT: Duration = Duration::from_secs(1);
 const MOST_PATIENCE: Duration = Duration::from_secs(30);
-/// After a failed attempt to connect, so long nobody tries again.
+/// Between two attempts to connect while the server is away.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A server without room for one more connection is asked again after so long.
@@ -51,18 +51,12 @@ const NO_ROOM: Duration = Duration::from_millis(25);
 /// So many connections are left to batches, however many read at once.
 const FOR_BATCHES: usize = 3;
 
-/// A pool of connections, and what is known of the server behind it.
+/// The way to the server, for so many at once.
 pub(super) struct Link {
-    pool: Pool,
-    /// How long to wait for a new connection: for one host after the other.
-    patience: Duration,
+    reach: Arc<Reach>,
     turns: Semaphore,
     /// Whoever only reads takes one of these first.
     turns_to_read: Semaphore,
-    /// When to try again, in ms since boot; 0 if the last attempt was well.
-    down_until: AtomicU64,
-    /// While the server is away, one at a time finds out whether it still is.
-    trying: tokio::sync::Mutex<()>,
     /// Commits that did not wait for a standby as they should have.
     unconfirmed: Arc<AtomicU64>,
     pub(super) witness: Arc<Witness>,
@@ -70,7 +64,7 @@ pub(super) struct Link {
 
 impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("pool", &self.pool.status()).finish_non_exhaustive()
+        f.debug_struct("Link").field("pool", &self.reach.pool.status()).finish_non_exhaustive()
     }
 }
 
@@ -82,7 +76,7 @@ impl Link {
         config.tcp_user_timeout(TRIP);
         let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX);
         let patience = each.saturating_mul(hosts.saturating_add(1)).min(MOST_PATIENCE);
-        let (unconfirmed, witness) = (Arc::default(), Arc::default());
+        let (unconfirmed, witness) = (Arc::default(), Arc::<Witness>::default());
         let tls = tls::connector(&url.check)?;
         let dial = Dial {
             tls,
@@ -95,10 +89,21 @@ impl Link {
         // The one that was used last: its server process has everything at hand.
         let pool = Pool::builder(manager).max_size(connections).queue_mode(QueueMode::Lifo).build();
         let pool = pool.map_err(|e| failure::silent().caused_by(e))?;
+        let (is_down, is_trying) = Default::default();
+        let reach = Arc::new(Reach { pool, patience, is_down, is_trying });
         let turns = Semaphore::new(connections);
         let turns_to_read = Semaphore::new(connections.saturating_sub(FOR_BATCHES).max(1));
-        let (down_until, trying) = Default::default();
-        Ok(Self { pool, patience, turns, turns_to_read, down_until, trying, unconfirmed, witness })
+        Ok(Self { reach, turns, turns_to_read, unconfirmed, witness })
+    }
+
+    /// A connection, when it is one's turn. Fails at once while the server is known to be away.
+    pub(super) async fn connection(&self) -> Result<Connection<'_>, Failure> {
+        let turn = within(&SystemClock, TRIP, self.turns.acquire()).await;
+        let Some(Ok(turn)) = turn else { return Err(failure::silent()) };
+        let object = self.reach.connect().await?;
+        self.witness.check()?;
+        let (object, turn_to_read, is_dirty) = (Some(object), None, false);
+        Ok(Connection { object, reach: &self.reach, turn, turn_to_read, is_dirty })
     }
 
     /// The same for whoever has to know: a server that was killed is back in a moment.
@@ -122,44 +127,48 @@ impl Link {
         Ok(connection)
     }
 
-    /// A connection, when it is one's turn. Fails at once while the server is known to be away.
-    pub(super) async fn connection(&self) -> Result<Connection<'_>, Failure> {
-        let turn = within(&SystemClock, TRIP, self.turns.acquire()).await;
-        let Some(Ok(turn)) = turn else { return Err(failure::silent()) };
-        let down_until = self.down_until.load(Ordering::Relaxed);
-        if down_until == 0 {
-            return self.connect().await.map(|object| self.lend(object, turn));
-        }
-        // Given back also by whoever stops waiting.
-        let Ok(_trying) = self.trying.try_lock() else { return Err(failure::silent()) };
-        if now() < down_until {
+    /// How many commits so far did not wait for a standby as they should have.
+    pub(super) fn unconfirmed(&self) -> u64 {
+        self.unconfirmed.load(Ordering::Relaxed)
+    }
+
+    /// Connects no more.
+    pub(super) fn close(&self) {
+        self.turns.close();
+        self.turns_to_read.close();
+        self.reach.pool.close();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.reach.pool.is_closed()
+    }
+}
+
+/// A pool of connections, and whether there is a server behind it.
+struct Reach {
+    pool: Pool,
+    /// How long to wait for a new connection: for one host after the other.
+    patience: Duration,
+    is_down: AtomicBool,
+    /// While it is down, a task of its own finds out whether it still is: nobody waits for that.
+    is_trying: AtomicBool,
+}
+
+impl Reach {
+    async fn connect(self: &Arc<Self>) -> Result<Object, Failure> {
+        if self.is_down.load(Ordering::Relaxed) {
             return Err(failure::silent());
         }
-        self.connect().await.map(|object| self.lend(object, turn))
+        self.object().await.inspect_err(|failure| self.is_away(failure))
     }
 
-    fn lend<'a>(&'a self, object: Object, turn: SemaphorePermit<'a>) -> Connection<'a> {
-        let (turn_to_read, is_dirty) = (None, false);
-        Connection { object: Some(object), pool: &self.pool, turn, turn_to_read, is_dirty }
-    }
-
-    async fn connect(&self) -> Result<Object, Failure> {
-        let failure = match within(&SystemClock, self.patience, self.any()).await {
-            Some(Ok(object)) => {
-                if self.down_until.swap(0, Ordering::Relaxed) != 0 {
-                    warn!("Postgres answers again");
-                }
-                return self.witness.check().map(|()| object);
-            }
-            Some(Err(PoolError::Backend(error))) => Trouble::from(error).into_failure(),
-            Some(Err(error)) => failure::silent().caused_by(error),
-            None => failure::silent(),
-        };
-        let down_until = now().saturating_add(millis(PAUSE));
-        if self.down_until.swap(down_until, Ordering::Relaxed) == 0 {
-            warn!(error = %failure.chain(), "Postgres is away");
+    async fn object(&self) -> Result<Object, Failure> {
+        match within(&SystemClock, self.patience, self.any()).await {
+            Some(Ok(object)) => Ok(object),
+            Some(Err(PoolError::Backend(error))) => Err(Trouble::from(error).into_failure()),
+            Some(Err(error)) => Err(failure::silent().caused_by(error)),
+            None => Err(failure::silent()),
         }
-        Err(failure)
     }
 
     /// A connection of the pool. If the server has no room for another one, those that are there have
@@ -178,20 +187,26 @@ impl Link {
         }
     }
 
-    /// How many commits so far did not wait for a standby as they should have.
-    pub(super) fn unconfirmed(&self) -> u64 {
-        self.unconfirmed.load(Ordering::Relaxed)
+    /// From now on all are told so at once, until it answers again.
+    fn is_away(self: &Arc<Self>, failure: &Failure) {
+        if !self.is_down.swap(true, Ordering::Relaxed) {
+            warn!(error = %failure.chain(), "Postgres is away");
+        }
+        if !self.is_trying.swap(true, Ordering::Relaxed) {
+            tokio::spawn(Self::try_again(Arc::downgrade(self)));
+        }
     }
 
-    /// Connects no more.
-    pub(super) fn close(&self) {
-        self.turns.close();
-        self.turns_to_read.close();
-        self.pool.close();
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.pool.is_closed()
+    async fn try_again(reach: Weak<Self>) {
+        while let Some(reach) = reach.upgrade().filter(|reach| !reach.pool.is_closed()) {
+            if reach.object().await.is_ok() {
+                reach.is_trying.store(false, Ordering::Relaxed);
+                reach.is_down.store(false, Ordering::Relaxed);
+                return warn!("Postgres answers again");
+            }
+            drop(reach);
+            SystemClock.sleep(PAUSE).await;
+        }
     }
 }
 
@@ -199,7 +214,7 @@ impl Link {
 /// come back, or a transaction was begun and not ended.
 pub(super) struct Connection<'a> {
     object: Option<Object>,
-    pool: &'a Pool,
+    reach: &'a Arc<Reach>,
     is_dirty: bool,
     #[expect(dead_code, reason = "gives the turn back when it is dropped")]
     turn: SemaphorePermit<'a>,
@@ -228,7 +243,8 @@ impl Connection<'_> {
         let Some(done) = within(&SystemClock, limit, work(object)).await else {
             self.discard();
             // If the server stands still, so do all of them; nobody waits for each in turn.
-            self.pool.retain(|_, _| false);
+            self.reach.pool.retain(|_, _| false);
+            self.reach.is_away(&failure::silent());
             return Err(Trouble::Away(failure::silent()));
         };
         self.is_dirty = was_dirty;
@@ -315,12 +331,4 @@ fn is_unconfirmed(notice: &DbError) -> bool {
     let is_plain =
         *notice.code() == SqlState::WARNING || *notice.code() == SqlState::ADMIN_SHUTDOWN;
     notice.parsed_severity() == Some(Severity::Warning) && is_plain
-}
-
-fn now() -> u64 {
-    millis(SystemClock.boot())
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -69,20 +69,22 @@ async fn a_move_whose_target_was_dropped_can_be_given_up() {
 #[tokio::test]
 async fn a_move_that_was_given_up_by_the_name_of_another_target_is_not_finished() {
     let (folder, clock) = (tempfile::tempdir().expect("it works"), ManualClock::default());
-    let [old, new, wrong] = ["old.db", "new.db", "wrong.db"].map(|name| folder.path().join(name));
+    let [old, wrong] = ["old.db", "wrong.db"].map(|name| folder.path().join(name));
+    let server = PostgresServer::start();
     shop(&old, &clock).await;
-    begin_move(&file(&old), &file(&new), 4).await;
+    begin_move(&file(&old), &database(&server), 4).await;
     transfer::give_up(&file(&old), &file(&wrong)).await.expect("it works");
     assert!(!wrong.exists());
     let ledger = open(&old, &clock);
     assert_eq!(apply(&ledger, 3, vec![ask::create("TIE", 5)]).await, 1);
     ledger.close().await.expect("it works");
-    let refused = transfer::run(&file(&old), &file(&new), FEW, |_| {}).await.unwrap_err();
+    let refused = transfer::run(&file(&old), &database(&server), FEW, |_| {}).await.unwrap_err();
     assert!(refused.message.contains("is not sealed any more"), "{refused}");
-    assert!(refused.message.contains("remove the file"), "{refused}");
-    assert!(SqliteLedger::open(&new, SqliteOptions::default()).is_err());
-    std::fs::remove_file(&new).expect("it works");
-    transfer::run(&file(&old), &file(&new), FEW, |_| {}).await.expect("it works");
+    assert!(refused.message.contains("empty it: dropdb postgres"), "{refused}");
+    open(&old, &clock).close().await.expect("it works");
+    let options = PostgresOptions::default();
+    let refused = PostgresLedger::connect(&server.url(), options).await.unwrap_err();
+    assert!(refused.message.contains("is not complete"), "{refused}");
 }
 
 #[tokio::test]
