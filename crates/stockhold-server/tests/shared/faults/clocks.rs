@@ -66,7 +66,7 @@ async fn slow_nothing_is_swept_for_10_s_after_the_clock_of_postgres_has_stepped(
         shop.keeper(n).place(&format!("{n}"), &[("MUG", 1)], life).await.id();
     }
     clock.set_ahead(HOUR);
-    wait_for_alarms(&shop);
+    wait_for_alarms(&shop).await;
     let alarmed = SystemClock.boot();
     let swept = || shop.count("SELECT count(*) FROM transition WHERE step = 'expire'");
     while SystemClock.boot() < alarmed + PAUSE - Duration::from_secs(1) {

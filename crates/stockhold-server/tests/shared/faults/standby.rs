@@ -90,6 +90,10 @@ async fn slow_a_commit_whose_wait_for_the_standby_is_cancelled_is_not_answered_b
     }
     let told = second.await.unwrap();
     assert_eq!((told.status(), told.code()), (503, Some("unavailable")));
+    let metrics = shop.keeper(0).text("/metrics").await;
+    let mut lines = metrics.lines();
+    let counted = lines.find_map(|l| l.strip_prefix("stockhold_unconfirmed_commits_total "));
+    assert!(counted.unwrap().parse::<u64>().unwrap() >= 2, "{metrics}");
     standby.resume();
     let again = asked("second").await.unwrap();
     assert_eq!((again.status(), again.is_replayed()), (200, true), "{again:?}");
