@@ -139,7 +139,7 @@ async fn slow_a_postgres_that_stands_still_is_told_as_away_and_is_there_again_wh
     let (mut shop, _proxy) = shop_far_from_postgres(2);
     let (crowd, hold) = crowd_and_a_hold(&shop).await;
     shop.postgres.pause();
-    expect_silence_to_be_told(&shop, &crowd, &hold).await;
+    Box::pin(expect_silence_to_be_told(&shop, &crowd, &hold)).await;
     shop.postgres.resume();
     expect_to_go_on(&shop, crowd, &hold).await;
 }
@@ -150,7 +150,7 @@ async fn slow_a_network_that_swallows_everything_is_told_as_away_and_is_there_ag
     let (shop, proxy) = shop_far_from_postgres(2);
     let (crowd, hold) = crowd_and_a_hold(&shop).await;
     proxy.blackhole();
-    expect_silence_to_be_told(&shop, &crowd, &hold).await;
+    Box::pin(expect_silence_to_be_told(&shop, &crowd, &hold)).await;
     proxy.heal();
     expect_to_go_on(&shop, crowd, &hold).await;
 }
