@@ -254,7 +254,7 @@ impl Lane {
             let batch = Arc::new(Batch {
                 id: self.shared.ids.batch(),
                 commands: std::mem::take(&mut piece.commands),
-                waits: piece.is_stuck,
+                waits: piece.stuck.is_some(),
             });
             match self.apply(&batch, &mut piece).await {
                 Ok(applied) => {
@@ -294,7 +294,7 @@ impl Lane {
             drop(stuck);
             return self.fail_all(piece, failure);
         }
-        piece.is_stuck = true;
+        piece.stuck = Some(failure.again());
         stuck.push(piece);
         self.shared.has_stuck.notify_one();
     }
@@ -314,8 +314,10 @@ impl Lane {
                 continue;
             }
             for piece in Piece::folded(pieces, self.shared.settings.batch_commands) {
-                let (late, piece) = piece.late(self.shared.clock.boot());
-                self.fail_all(late, &locked());
+                let (mut late, piece) = piece.late(self.shared.clock.boot());
+                if let Some(failure) = late.stuck.take() {
+                    self.fail_all(late, &failure);
+                }
                 if !piece.commands.is_empty() {
                     self.work(piece).await;
                 }
@@ -359,17 +361,20 @@ impl Lane {
             Err(ApplyError::Stuck { commands, failure }) => Err(Setback::Stuck(commands, failure)),
             Err(ApplyError::Unknown { applied, failure }) => {
                 warn!(error = %failure.chain(), "the outcome of a batch is unknown");
-                self.resolve(batch.id, *applied, failure).await
+                let until = begun.saturating_add(limit);
+                self.resolve(batch.id, *applied, failure, until).await
             }
         }
     }
 
-    /// R15: looks the batch up by its number. Found: that is the answer. Not found is not failed.
+    /// R15: looks the batch up by its number, as long as somebody waits. Found: that is the answer. Not
+    /// found is not failed.
     async fn resolve(
         &self,
         id: BatchId,
         applied: Applied,
         failure: Failure,
+        until: Duration,
     ) -> Result<Applied, Setback> {
         const PATIENCE: Duration = Duration::from_secs(1);
         const ATTEMPTS: u32 = 3;
@@ -377,8 +382,9 @@ impl Lane {
             return Err(Setback::Refused(Failure::new(FailureKind::Internal, "forgotten")));
         }
         for _ in 0..ATTEMPTS {
+            let left = until.saturating_sub(self.shared.clock.boot());
             let landed = self.shared.ledger.landed(id);
-            match within(&*self.shared.clock, PATIENCE, landed).await {
+            match within(&*self.shared.clock, PATIENCE.min(left), landed).await {
                 Some(Ok(true)) => return Ok(applied),
                 Some(Ok(false)) => break,
                 Some(Err(_)) | None => {}
@@ -426,11 +432,6 @@ fn answered(rejection: Rejection) -> Error {
         return Failure::new(FailureKind::Internal, "the ledger is damaged").into();
     }
     rejection.into()
-}
-
-/// Somebody else had the row for as long as the caller has waited.
-fn locked() -> Failure {
-    Failure::new(FailureKind::Unavailable, "a stock row is locked by another program")
 }
 
 /// Also if the lane ended before it could answer.

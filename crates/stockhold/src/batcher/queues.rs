@@ -90,8 +90,8 @@ pub(super) struct Piece {
     pub(super) callers: Vec<WaitingCaller>,
     /// How long the oldest of them had waited when it was taken.
     pub(super) waited: Duration,
-    /// They wait for rows that somebody else has locked.
-    pub(super) is_stuck: bool,
+    /// They wait for rows that somebody else has locked, and this is what was said of it.
+    pub(super) stuck: Option<Failure>,
     /// The groups of which it has a part.
     groups: Vec<Group>,
 }
@@ -130,6 +130,9 @@ impl Queues {
         }
         let sort = Sort::of(&waiting.command);
         let queue = self.of(sort);
+        while queue.front().is_some_and(|oldest| oldest.reply.is_gone()) {
+            queue.pop_front();
+        }
         let is_late = sort == Sort::Place && behind(queue, waiting.since) > settings.max_behind;
         if is_late || queue.len() >= settings.max_waiting {
             return Err(overloaded(queue.len()));
@@ -157,7 +160,7 @@ impl Queues {
             commands: Vec::new(),
             callers: Vec::new(),
             waited: Duration::ZERO,
-            is_stuck: false,
+            stuck: None,
             groups: Vec::new(),
         };
         let patience = settings.command_deadline;
@@ -288,10 +291,12 @@ impl Piece {
         (first, rest)
     }
 
-    /// Puts pieces together, as far as they fit into batches of so many commands.
+    /// Puts pieces together, as far as they fit into batches of so many commands. Somebody waits for
+    /// each.
     pub(super) fn folded(pieces: Vec<Self>, most: usize) -> Vec<Self> {
         let mut folded: Vec<Self> = Vec::new();
         for mut piece in pieces {
+            debug_assert_eq!(piece.commands.len(), piece.callers.len());
             match folded.last_mut() {
                 Some(last) if last.commands.len().saturating_add(piece.commands.len()) <= most => {
                     last.commands.append(&mut piece.commands);
@@ -310,9 +315,9 @@ impl Piece {
 
     /// The groups are done when the piece that was taken is.
     fn empty(&self) -> Self {
-        let (waited, is_stuck) = (self.waited, self.is_stuck);
+        let (waited, stuck) = (self.waited, self.stuck.as_ref().map(Failure::again));
         let (commands, callers, groups) = (Vec::new(), Vec::new(), Vec::new());
-        Self { commands, callers, waited, is_stuck, groups }
+        Self { commands, callers, waited, stuck, groups }
     }
 
     pub(super) fn fail(&mut self, failure: &Failure) {

@@ -13,7 +13,7 @@ use tokio_postgres::Row;
 
 use super::{
     lines::Noted,
-    opening,
+    opening::Opened,
     rows::{self, Damaged, ItemNumber, Names, Placed},
     wanted::Wanted,
 };
@@ -59,19 +59,19 @@ impl Hand {
         }
     }
 
-    /// What a batch begins with, in one row. An item that cannot be read is not put in hand: for the
+    /// What a batch begins with. An item that cannot be read is not put in hand: for the
     /// rules it is not there.
-    pub(super) fn put_opened(&mut self, opened: &Row) -> Result<(), Damaged> {
-        if let Some(last) = opening::last_movement(opened)? {
+    pub(super) fn put_opened(&mut self, opened: &Opened) -> Result<(), Damaged> {
+        if let Some(last) = opened.last_movement()? {
             self.book.set_last_movement(last);
         }
-        for item in opening::stock(opened)? {
+        for item in opened.stock()? {
             match item {
                 Ok((number, item)) => self.put_item(number, item),
                 Err(Damaged(what)) => tracing::error!(what, "a stock item cannot be read"),
             }
         }
-        for (key, record) in opening::keys(opened)? {
+        for (key, record) in opened.keys()? {
             match record {
                 Ok(record) => {
                     self.book.put_key(record);

@@ -89,8 +89,7 @@ impl Link {
         // The one that was used last: its server process has everything at hand.
         let pool = Pool::builder(manager).max_size(connections).queue_mode(QueueMode::Lifo).build();
         let pool = pool.map_err(|e| failure::silent().caused_by(e))?;
-        let (is_down, is_trying) = Default::default();
-        let reach = Arc::new(Reach { pool, patience, is_down, is_trying });
+        let reach = Arc::new(Reach { pool, patience, is_down: AtomicBool::new(false) });
         let turns = Semaphore::new(connections);
         let turns_to_read = Semaphore::new(connections.saturating_sub(FOR_BATCHES).max(1));
         Ok(Self { reach, turns, turns_to_read, unconfirmed, witness })
@@ -149,9 +148,8 @@ struct Reach {
     pool: Pool,
     /// How long to wait for a new connection: for one host after the other.
     patience: Duration,
+    /// Set, a task of its own finds out whether it still is: nobody waits for that.
     is_down: AtomicBool,
-    /// While it is down, a task of its own finds out whether it still is: nobody waits for that.
-    is_trying: AtomicBool,
 }
 
 impl Reach {
@@ -159,27 +157,40 @@ impl Reach {
         if self.is_down.load(Ordering::Relaxed) {
             return Err(failure::silent());
         }
-        self.object().await.inspect_err(|failure| self.is_away(failure))
+        self.object().await.map_err(|unreached| match unreached {
+            Unreached::Full(failure) => failure,
+            Unreached::Away(failure) => {
+                self.is_away();
+                failure
+            }
+        })
     }
 
-    async fn object(&self) -> Result<Object, Failure> {
-        match within(&SystemClock, self.patience, self.any()).await {
+    async fn object(&self) -> Result<Object, Unreached> {
+        let mut full = None;
+        match within(&SystemClock, self.patience, self.any(&mut full)).await {
             Some(Ok(object)) => Ok(object),
-            Some(Err(PoolError::Backend(error))) => Err(Trouble::from(error).into_failure()),
-            Some(Err(error)) => Err(failure::silent().caused_by(error)),
-            None => Err(failure::silent()),
+            Some(Err(PoolError::Backend(error))) => {
+                Err(Unreached::Away(Trouble::from(error).into_failure()))
+            }
+            Some(Err(error)) => Err(Unreached::Away(failure::silent().caused_by(error))),
+            None => match full {
+                Some(error) => Err(Unreached::Full(Trouble::from(error).into_failure())),
+                None => Err(Unreached::Away(failure::silent())),
+            },
         }
     }
 
     /// A connection of the pool. If the server has no room for another one, those that are there have
     /// to do.
-    async fn any(&self) -> Result<Object, PoolError> {
+    async fn any(&self, full: &mut Option<Error>) -> Result<Object, PoolError> {
         loop {
             match self.pool.get().await {
                 Err(PoolError::Backend(error))
                     if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)
                         && self.pool.status().size > 0 =>
                 {
+                    *full = Some(error);
                     SystemClock.sleep(NO_ROOM).await;
                 }
                 other => return other,
@@ -188,24 +199,46 @@ impl Reach {
     }
 
     /// From now on all are told so at once, until it answers again.
-    fn is_away(self: &Arc<Self>, failure: &Failure) {
+    fn is_away(self: &Arc<Self>) {
         if !self.is_down.swap(true, Ordering::Relaxed) {
-            warn!(error = %failure.chain(), "Postgres is away");
-        }
-        if !self.is_trying.swap(true, Ordering::Relaxed) {
-            tokio::spawn(Self::try_again(Arc::downgrade(self)));
+            tokio::spawn(Self::try_again(Down(Arc::downgrade(self))));
         }
     }
 
-    async fn try_again(reach: Weak<Self>) {
-        while let Some(reach) = reach.upgrade().filter(|reach| !reach.pool.is_closed()) {
-            if reach.object().await.is_ok() {
-                reach.is_trying.store(false, Ordering::Relaxed);
-                reach.is_down.store(false, Ordering::Relaxed);
-                return warn!("Postgres answers again");
-            }
+    /// Tells the log why, and again when that is another reason.
+    async fn try_again(down: Down) {
+        let mut told = None;
+        while let Some(reach) = down.0.upgrade().filter(|reach| !reach.pool.is_closed()) {
+            let (Unreached::Away(failure) | Unreached::Full(failure)) = match reach.object().await {
+                Ok(_) if told.is_some() => return warn!("Postgres answers again"),
+                Ok(_) => return,
+                Err(unreached) => unreached,
+            };
             drop(reach);
+            let why = format!("{}", failure.chain());
+            if told.as_ref() != Some(&why) {
+                warn!(error = why, "Postgres is away");
+                told = Some(why);
+            }
             SystemClock.sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Why no connection is to be had.
+enum Unreached {
+    /// The server has no room for another one, and those that are there are in use.
+    Full(Failure),
+    Away(Failure),
+}
+
+/// The server counts as away for as long as this is there.
+struct Down(Weak<Reach>);
+
+impl Drop for Down {
+    fn drop(&mut self) {
+        if let Some(reach) = self.0.upgrade() {
+            reach.is_down.store(false, Ordering::Relaxed);
         }
     }
 }
@@ -244,7 +277,7 @@ impl Connection<'_> {
             self.discard();
             // If the server stands still, so do all of them; nobody waits for each in turn.
             self.reach.pool.retain(|_, _| false);
-            self.reach.is_away(&failure::silent());
+            self.reach.is_away();
             return Err(Trouble::Away(failure::silent()));
         };
         self.is_dirty = was_dirty;

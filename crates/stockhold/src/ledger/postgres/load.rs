@@ -69,7 +69,7 @@ pub(super) async fn behind_locks(
     connection.begins();
     let opened = connection.trip(async |client| opening.run(client).await);
     let opened = opened.await.map_err(Trouble::of_locking)?;
-    let life = Life::of(&opened, time)?;
+    let life = Life::of(&opened.row, time)?;
     life.check_open()?;
     if life.was_away() {
         return Ok(Loaded::WasAway);

@@ -13,14 +13,17 @@ use crate::bug::Bug;
 /// comes second waits for the first, and then for the row, and it would count for each of the two.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '350ms'";
 
+/// More keys than this are looked up by a statement of their own, behind the one that locks: where they
+/// lie on disk, that may take longer than any lock should, and is no reason to take a row for stuck.
+const FEW_KEYS: usize = 64;
+
 /// How long a batch waits for a single lock.
 const PATIENT: &str = "350ms";
 /// For a batch beside the lane, whose row is locked by somebody else: others of its rows are free, and
 /// other instances want them. It asks again soon.
 const IMPATIENT: &str = "100ms";
 
-/// What a batch asks for as it begins. The answer is one row; its first columns are those that
-/// [`Life::of`](super::life::Life::of) reads.
+/// What a batch asks for as it begins.
 pub(super) struct Opening<'a> {
     rows: StockRows<'a>,
     keys: Vec<Uuid>,
@@ -40,44 +43,76 @@ impl<'a> Opening<'a> {
         }
     }
 
-    pub(super) async fn run(&self, client: &Client) -> Result<Row, Error> {
+    pub(super) async fn run(&self, client: &Client) -> Result<Opened, Error> {
+        if Bug::NoLock.is_made() {
+            // Outside of the transaction, locks end with their statement.
+            let (row, keys) = tokio::try_join!(biased; self.open(client), self.find_many(client))?;
+            client.batch_execute(BEGIN).await?;
+            return Ok(Opened { row, keys });
+        }
+        let ((), row, keys) = tokio::try_join!(biased;
+            client.batch_execute(BEGIN),
+            self.open(client),
+            self.find_many(client),
+        )?;
+        Ok(Opened { row, keys })
+    }
+
+    async fn open(&self, client: &Client) -> Result<Row, Error> {
         let StockRows { items, skus, locations } = &self.rows;
-        let call = "SELECT * FROM open_batch($1, $2, $3, $4, $5, $6)";
+        let (none, call) = (Vec::new(), "SELECT * FROM open_batch($1, $2, $3, $4, $5, $6)");
+        let keys = if self.has_many_keys() { &none } else { &self.keys };
         let params = [
             (items as _, Type::INT8_ARRAY),
             (skus as _, Type::TEXT_ARRAY),
             (locations as _, Type::TEXT_ARRAY),
-            (&self.keys as _, Type::UUID_ARRAY),
+            (keys as _, Type::UUID_ARRAY),
             (&self.moves as _, Type::BOOL),
             (&self.lock_timeout as _, Type::TEXT),
         ];
-        if Bug::NoLock.is_made() {
-            // Outside of the transaction, locks end with their statement.
-            let opened = client.query_typed_one(call, &params).await?;
-            client.batch_execute(BEGIN).await?;
-            return Ok(opened);
+        client.query_typed_one(call, &params).await
+    }
+
+    fn has_many_keys(&self) -> bool {
+        self.keys.len() > FEW_KEYS
+    }
+
+    async fn find_many(&self, client: &Client) -> Result<Option<Row>, Error> {
+        if !self.has_many_keys() {
+            return Ok(None);
         }
-        let ((), opened) = tokio::try_join!(biased;
-            client.batch_execute(BEGIN),
-            client.query_typed_one(call, &params),
-        )?;
-        Ok(opened)
+        let find = "SELECT array_agg(key), array_agg(digest), array_agg(hold), array_agg(movement) \
+                    FROM idempotency WHERE key = ANY ($1)";
+        client.query_typed_one(find, &[(&self.keys, Type::UUID_ARRAY)]).await.map(Some)
     }
 }
 
-/// The number of the last movement, if the batch may count on.
-pub(super) fn last_movement(opened: &Row) -> Result<Option<i64>, Damaged> {
-    rows::column(opened, 6)
+/// What was locked and found.
+pub(super) struct Opened {
+    /// Its first columns are those that [`Life::of`](super::life::Life::of) reads.
+    pub(super) row: Row,
+    /// Many keys are in a row of their own.
+    keys: Option<Row>,
 }
 
-/// The stock rows that are locked now.
-pub(super) fn stock(opened: &Row) -> Result<Vec<Result<Numbered, Damaged>>, Damaged> {
-    rows::stock_items(opened, 7)
-}
+impl Opened {
+    /// The number of the last movement, if the batch may count on.
+    pub(super) fn last_movement(&self) -> Result<Option<i64>, Damaged> {
+        rows::column(&self.row, 6)
+    }
 
-/// The keys that are there.
-pub(super) fn keys(opened: &Row) -> Result<Vec<KeyRow>, Damaged> {
-    rows::keys(opened, 17)
+    /// The stock rows that are locked now.
+    pub(super) fn stock(&self) -> Result<Vec<Result<Numbered, Damaged>>, Damaged> {
+        rows::stock_items(&self.row, 7)
+    }
+
+    /// The keys that are there.
+    pub(super) fn keys(&self) -> Result<Vec<KeyRow>, Damaged> {
+        match &self.keys {
+            Some(keys) => rows::keys(keys, 0),
+            None => rows::keys(&self.row, 17),
+        }
+    }
 }
 
 /// All stock rows of a batch, by their numbers and by their names.

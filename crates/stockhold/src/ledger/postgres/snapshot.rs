@@ -53,9 +53,9 @@ impl<'a> Snapshot<'a> {
         Self::begin_on(desk.link.connection().await?, desk, BEGIN).await
     }
 
-    /// One that may last for hours.
+    /// One that may last for hours: others who read do not wait for it.
     pub(super) async fn begin_long(desk: &'a Desk) -> Result<(Self, Life), Trouble> {
-        Self::begin_on(desk.link.connection_to_read().await?, desk, BEGIN_LONG).await
+        Self::begin_on(desk.link.connection().await?, desk, BEGIN_LONG).await
     }
 
     async fn begin_on(

@@ -107,9 +107,6 @@ impl Wanted {
     /// Items that were known by another number than they have: from now on they are looked up.
     pub(super) fn misnamed(&mut self, names: &Names) -> Vec<Arc<ItemKey>> {
         let is_right = |(key, number): &(Arc<ItemKey>, ItemNumber)| names.get(number) == Some(key);
-        if self.known.iter().all(is_right) {
-            return Vec::new();
-        }
         let wrong: Vec<_> = self.known.extract_if(.., |known| !is_right(known)).collect();
         for (key, number) in &wrong {
             self.keys_of_items.insert(Arc::clone(key));

@@ -11,17 +11,21 @@ use crate::Failure;
 pub fn advice(failure: &Failure) -> &'static str {
     let first = failure.source();
     let causes = || std::iter::successors(first, |cause| (*cause).source());
+    let all = format!("{}", failure.chain());
+    let said = |word: &str| all.contains(word);
+    // Who insists on TLS refuses others as if it were for their names.
+    if ["sslrootcert", "no encryption"].into_iter().any(said) {
+        return TLS;
+    }
     let code = causes().find_map(|cause| cause.downcast_ref::<Error>()?.code());
     if let Some(code) = code {
         return of_code(code.code());
     }
-    let said = |word: &str| causes().any(|cause| cause.to_string().contains(word));
     if said("password missing") {
         return "name a passwordfile= in the URL, or set PGPASSWORD";
     }
     if ["TLS", "certificate", "SSL"].into_iter().any(said) {
-        return "do sslmode and sslrootcert of the URL suit the certificate of the server, and does it \
-                speak TLS at all (ssl = on)?";
+        return TLS;
     }
     if said("lookup") {
         return "is the name of the host in the URL right, and can this machine look it up?";
@@ -38,6 +42,9 @@ pub fn advice(failure: &Failure) -> &'static str {
         }
     }
 }
+
+const TLS: &str = "do sslmode and sslrootcert of the URL suit the certificate of the server, and does it \
+                   speak TLS at all (ssl = on)?";
 
 fn of_code(code: &str) -> &'static str {
     match code {
@@ -68,6 +75,7 @@ mod tests {
             (io::Error::from(io::ErrorKind::TimedOut), "no firewall"),
             (io::Error::other("failed to lookup address information"), "look it up"),
             (io::Error::other("invalid peer certificate: UnknownIssuer"), "sslrootcert"),
+            (io::Error::other("no pg_hba.conf entry for user, no encryption"), "sslmode"),
             (io::Error::other("password missing"), "PGPASSWORD"),
         ] {
             let said = advice(&failure(cause));
