@@ -105,15 +105,13 @@ impl Link {
         Ok(Connection { object, reach: &self.reach, turn, turn_to_read, is_dirty })
     }
 
-    /// The same for whoever has to know: a server that was killed is back in a moment.
+    /// The same for whoever has to know, and asks a few times: a server that was killed may be back in
+    /// a moment. All who ask meanwhile wait for that.
     pub(super) async fn connection_soon(&self) -> Result<Connection<'_>, Failure> {
-        const ATTEMPTS: u32 = 4;
-        for _ in 1..ATTEMPTS {
-            if let Ok(connection) = self.connection().await {
-                return Ok(connection);
-            }
-            SystemClock.sleep(PAUSE).await;
+        if let Ok(connection) = self.connection().await {
+            return Ok(connection);
         }
+        SystemClock.sleep(PAUSE / 2).await;
         self.connection().await
     }
 
