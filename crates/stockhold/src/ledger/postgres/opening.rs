@@ -13,6 +13,10 @@ use crate::bug::Bug;
 /// comes second waits for the first, and then for the row, and it would count for each of the two.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '350ms'";
 
+/// The same for a batch of several rows: while it waits for one, it has others that are wanted.
+const BEGIN_MANY: &str =
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '200ms'";
+
 /// More keys than this are looked up by a statement of their own, behind the one that locks: where they
 /// lie on disk, that may take longer than any lock should, and is no reason to take a row for stuck.
 const FEW_KEYS: usize = 64;
@@ -51,7 +55,7 @@ impl<'a> Opening<'a> {
             return Ok(Opened { row, keys });
         }
         let ((), row, keys) = tokio::try_join!(biased;
-            client.batch_execute(BEGIN),
+            client.batch_execute(self.rows.begin()),
             self.open(client),
             self.find_many(client),
         )?;
@@ -130,6 +134,10 @@ impl<'a> StockRows<'a> {
             skus: keys().map(|key| key.sku.as_str()).collect(),
             locations: keys().map(|key| key.location.as_str()).collect(),
         }
+    }
+
+    const fn begin(&self) -> &'static str {
+        if self.items.len().saturating_add(self.skus.len()) > 1 { BEGIN_MANY } else { BEGIN }
     }
 
     /// Reads them with this lock, or none; and which transaction has locked each.
