@@ -93,7 +93,7 @@ impl Locked {
 }
 
 /// A transaction that has a row for longer than this is not just selling something.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Which of the wanted stock rows nobody gets for a while. One that many want is locked whenever one
 /// looks, each time by another transaction: that one is only waited for.
