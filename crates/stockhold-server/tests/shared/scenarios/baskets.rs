@@ -60,10 +60,11 @@ async fn slow_scenario_04_baskets_in_any_order_never_meet_in_a_deadlock() {
                 let placed = client.place(&format!("{n}-{round}"), &lines, TTL).await;
                 waits.push(SystemClock.boot().saturating_sub(begun));
                 told.push(("place", placed.status()));
-                match round % 3 {
+                // Most are given back, for a fast machine would be sold out before the end.
+                match round % 16 {
                     0 => told.push(("confirm", client.confirm(&placed.id()).await.status())),
-                    1 => told.push(("release", client.release(&placed.id()).await.status())),
-                    _ => {}
+                    1 => {}
+                    _ => told.push(("release", client.release(&placed.id()).await.status())),
                 }
             }
             (told, waits)
