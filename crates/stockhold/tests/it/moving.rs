@@ -1,6 +1,9 @@
 //! A shop moves from a file to Postgres, and back.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use stockhold::{
     FailureKind,
@@ -15,6 +18,7 @@ use stockhold::{
 };
 use stockhold_core::Command;
 use stockhold_testkit::{PostgresServer, until};
+use tempfile::TempDir;
 
 use crate::shop::SECOND;
 
@@ -22,6 +26,22 @@ mod given_up;
 mod refused;
 
 const FEW: usize = 3;
+
+/// A folder for a shop's file, and for one that it may move into.
+struct Ends {
+    folder: TempDir,
+    clock: ManualClock,
+    old: PathBuf,
+    new: PathBuf,
+}
+
+impl Default for Ends {
+    fn default() -> Self {
+        let folder = tempfile::tempdir().expect("it works");
+        let [old, new] = ["old.db", "new.db"].map(|name| folder.path().join(name));
+        Self { folder, clock: ManualClock::default(), old, new }
+    }
+}
 
 fn file(path: &Path) -> Place {
     Place::Sqlite(path.to_owned())
@@ -131,16 +151,14 @@ async fn move_with_interruptions(from: &Place, to: &Place) -> (Moved, usize) {
 
 #[tokio::test]
 async fn a_shop_that_moves_to_postgres_and_back_is_the_same() {
-    let (folder, clock) = (tempfile::tempdir().expect("it works"), ManualClock::default());
-    let (old, new) = (folder.path().join("old.db"), folder.path().join("new.db"));
+    let Ends { clock, old, new, .. } = &Ends::default();
     let server = PostgresServer::start();
-    let before = shop(&old, &clock).await;
-    let moved =
-        transfer::run(&file(&old), &database(&server), FEW, |_| {}).await.expect("it works");
+    let before = shop(old, clock).await;
+    let moved = transfer::run(&file(old), &database(&server), FEW, |_| {}).await.expect("it works");
     assert_eq!((moved.items, moved.holds), (3, 11));
-    let back = transfer::run(&database(&server), &file(&new), FEW, |_| {}).await.expect("it works");
+    let back = transfer::run(&database(&server), &file(new), FEW, |_| {}).await.expect("it works");
     assert_eq!(back, moved);
-    let ledger = open(&new, &clock);
+    let ledger = open(new, clock);
     assert_eq!(shown(&ledger).await, before);
     // Keys have come along, and new items and movements get new numbers.
     assert_eq!(apply(&ledger, 3, vec![ask::keyed("here", ask::receive("CAP", 5))]).await, 1);
@@ -151,11 +169,10 @@ async fn a_shop_that_moves_to_postgres_and_back_is_the_same() {
 
 #[tokio::test]
 async fn what_was_moved_to_postgres_is_shown_and_sold_there() {
-    let (folder, clock) = (tempfile::tempdir().expect("it works"), ManualClock::default());
-    let old = folder.path().join("old.db");
+    let Ends { clock, old, .. } = &Ends::default();
     let server = PostgresServer::start();
-    let before = shop(&old, &clock).await;
-    transfer::run(&file(&old), &database(&server), FEW, |_| {}).await.expect("it works");
+    let before = shop(old, clock).await;
+    transfer::run(&file(old), &database(&server), FEW, |_| {}).await.expect("it works");
     let options =
         PostgresOptions { clock: Some(Arc::new(clock.clone())), ..PostgresOptions::default() };
     let ledger = PostgresLedger::connect(&server.url(), options).await.expect("it works");
@@ -170,47 +187,44 @@ async fn what_was_moved_to_postgres_is_shown_and_sold_there() {
 
 #[tokio::test]
 async fn a_move_that_is_interrupted_goes_on_where_it_was() {
-    let (folder, clock) = (tempfile::tempdir().expect("it works"), ManualClock::default());
-    let (old, new) = (folder.path().join("old.db"), folder.path().join("new.db"));
+    let Ends { clock, old, new, .. } = &Ends::default();
     let server = PostgresServer::start();
-    let before = shop(&old, &clock).await;
-    let (moved, interruptions) = move_with_interruptions(&file(&old), &database(&server)).await;
+    let before = shop(old, clock).await;
+    let (moved, interruptions) = move_with_interruptions(&file(old), &database(&server)).await;
     assert_eq!(moved.holds, 11);
     assert!(interruptions > 3, "{interruptions}");
-    let (_, interruptions) = move_with_interruptions(&database(&server), &file(&new)).await;
+    let (_, interruptions) = move_with_interruptions(&database(&server), &file(new)).await;
     assert!(interruptions > 3, "{interruptions}");
-    assert_eq!(shown(&open(&new, &clock)).await, before);
+    assert_eq!(shown(&open(new, clock)).await, before);
 }
 
 #[tokio::test]
 async fn neither_end_is_served_while_a_shop_moves() {
-    let (folder, clock) = (tempfile::tempdir().expect("it works"), ManualClock::default());
-    let old = folder.path().join("old.db");
+    let Ends { clock, old, .. } = &Ends::default();
     let server = PostgresServer::start();
-    shop(&old, &clock).await;
-    let (from, to) = (file(&old), database(&server));
+    shop(old, clock).await;
+    let (from, to) = (file(old), database(&server));
     begin_move(&from, &to, 4).await;
-    let refused = SqliteLedger::open(&old, SqliteOptions::default()).unwrap_err();
+    let refused = SqliteLedger::open(old, SqliteOptions::default()).unwrap_err();
     assert_eq!(refused.kind, FailureKind::Invalid);
     assert!(refused.message.contains("is moving to postgres://"), "{refused}");
     let options = PostgresOptions::default();
     let refused = PostgresLedger::connect(&server.url(), options).await.unwrap_err();
     assert!(refused.message.contains("migrate-ledger --from 'sqlite:/"), "{refused}");
     transfer::run(&from, &to, FEW, |_| {}).await.expect("it works");
-    let refused = SqliteLedger::open(&old, SqliteOptions::default()).unwrap_err();
+    let refused = SqliteLedger::open(old, SqliteOptions::default()).unwrap_err();
     assert!(refused.message.contains("has moved to postgres://"), "{refused}");
 }
 
 /// What is known of the ledger as a whole: when it was last alive, and its graces.
 #[tokio::test]
 async fn the_marks_of_the_clock_move_with_the_shop() {
-    let (folder, clock) = (tempfile::tempdir().expect("it works"), ManualClock::default());
-    let (old, new) = (folder.path().join("old.db"), folder.path().join("new.db"));
+    let Ends { clock, old, new, .. } = &Ends::default();
     let server = PostgresServer::start();
-    shop(&old, &clock).await;
+    shop(old, clock).await;
     clock.advance(20 * SECOND);
     // An outage that may still spare a hold.
-    let ledger = open(&old, &clock);
+    let ledger = open(old, clock);
     apply(&ledger, 3, vec![ask::create("TIE", 5)]).await;
     ledger.close().await.expect("it works");
     let marks = |path: &Path| {
@@ -220,30 +234,29 @@ async fn the_marks_of_the_clock_move_with_the_shop() {
         let read = |read| conn.query_row(read, [], |row| row.get::<_, rusqlite::types::Value>(0));
         [alive, graces].map(|what| read(what).expect("it works"))
     };
-    let before = marks(&old);
+    let before = marks(old);
     let [rusqlite::types::Value::Integer(alive_at), rusqlite::types::Value::Text(graces)] = &before
     else {
         panic!("{before:?}")
     };
-    transfer::run(&file(&old), &database(&server), FEW, |_| {}).await.expect("it works");
+    transfer::run(&file(old), &database(&server), FEW, |_| {}).await.expect("it works");
     let there = server.psql("SELECT alive_at, graces FROM ledger");
     assert_eq!(there, format!("{alive_at}|{{{graces}}}"));
-    transfer::run(&database(&server), &file(&new), FEW, |_| {}).await.expect("it works");
-    assert_eq!(marks(&new), before);
+    transfer::run(&database(&server), &file(new), FEW, |_| {}).await.expect("it works");
+    assert_eq!(marks(new), before);
 }
 
 /// Whoever has waited for a lock has to see what was done until then.
 #[tokio::test]
 async fn a_shop_moves_whatever_isolation_the_database_is_set_to() {
-    let (folder, clock) = (tempfile::tempdir().expect("it works"), ManualClock::default());
-    let (old, new) = (folder.path().join("old.db"), folder.path().join("new.db"));
+    let Ends { clock, old, new, .. } = &Ends::default();
     let server = PostgresServer::start();
     server.psql("ALTER DATABASE postgres SET default_transaction_isolation = 'repeatable read'");
-    let before = shop(&old, &clock).await;
-    let (there, _) = move_with_interruptions(&file(&old), &database(&server)).await;
-    let (back, _) = move_with_interruptions(&database(&server), &file(&new)).await;
+    let before = shop(old, clock).await;
+    let (there, _) = move_with_interruptions(&file(old), &database(&server)).await;
+    let (back, _) = move_with_interruptions(&database(&server), &file(new)).await;
     assert_eq!(there, back);
-    assert_eq!(shown(&open(&new, &clock)).await, before);
+    assert_eq!(shown(&open(new, clock)).await, before);
 }
 
 #[tokio::test]

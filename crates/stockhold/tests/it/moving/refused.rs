@@ -37,27 +37,26 @@ async fn nothing_is_made_where_there_is_no_shop_to_move() {
 
 #[tokio::test]
 async fn a_ledger_without_a_shop_is_not_moved() {
-    let (folder, clock) = (tempfile::tempdir().expect("it works"), ManualClock::default());
-    let (old, new) = (folder.path().join("old.db"), folder.path().join("new.db"));
+    let Ends { folder, clock, old, new } = &Ends::default();
     let server = PostgresServer::start();
-    open(&old, &clock).close().await.expect("it works");
+    open(old, clock).close().await.expect("it works");
     let before = files(folder.path());
-    let refused = refusal(&file(&old), &database(&server)).await;
+    let refused = refusal(&file(old), &database(&server)).await;
     assert!(refused.ends_with("nothing to move"), "{refused}");
-    let refused = transfer::give_up(&file(&old), &file(&new)).await.unwrap_err();
+    let refused = transfer::give_up(&file(old), &file(new)).await.unwrap_err();
     assert!(refused.message.starts_with("no shop is moving"), "{refused}");
     assert_eq!((files(folder.path()), &*server.psql(TABLES)), (before, "0"));
 }
 
 #[tokio::test]
 async fn a_shop_does_not_move_to_where_it_is() {
-    let (folder, clock) = (tempfile::tempdir().expect("it works"), ManualClock::default());
-    let (old, link) = (folder.path().join("old.db"), folder.path().join("link.db"));
+    let Ends { folder, clock, old, .. } = &Ends::default();
+    let link = folder.path().join("link.db");
     let server = PostgresServer::start();
-    shop(&old, &clock).await;
-    std::os::unix::fs::symlink(&old, &link).expect("it works");
-    assert!(refusal(&file(&old), &file(&link)).await.contains("to where it is"));
-    transfer::run(&file(&old), &database(&server), FEW, |_| {}).await.expect("it works");
+    shop(old, clock).await;
+    std::os::unix::fs::symlink(old, &link).expect("it works");
+    assert!(refusal(&file(old), &file(&link)).await.contains("to where it is"));
+    transfer::run(&file(old), &database(&server), FEW, |_| {}).await.expect("it works");
     let url = format!("{}&application_name=till", server.url());
     let same = Place::Postgres(Box::new(url.parse().expect("it works")));
     assert!(refusal(&database(&server), &same).await.contains("one and the same ledger"));
@@ -65,42 +64,39 @@ async fn a_shop_does_not_move_to_where_it_is() {
 
 #[tokio::test]
 async fn a_shop_does_not_move_in_where_another_one_is() {
-    let (folder, clock) = (tempfile::tempdir().expect("it works"), ManualClock::default());
-    let old = folder.path().join("old.db");
+    let Ends { clock, old, .. } = &Ends::default();
     let server = PostgresServer::start();
-    shop(&old, &clock).await;
+    shop(old, clock).await;
     let there =
         PostgresLedger::connect(&server.url(), PostgresOptions::default()).await.expect("it works");
     apply(&there, 1, vec![ask::create("MUG", 1)]).await;
-    let refused = transfer::run(&file(&old), &database(&server), FEW, |_| {}).await.unwrap_err();
+    let refused = transfer::run(&file(old), &database(&server), FEW, |_| {}).await.unwrap_err();
     assert!(refused.message.contains("not empty"), "{refused}");
     // Nothing was sealed.
-    open(&old, &clock).close().await.expect("it works");
+    open(old, clock).close().await.expect("it works");
     assert_eq!(apply(&there, 2, vec![ask::create("HAT", 1)]).await, 1);
 }
 
 #[tokio::test]
 async fn a_shop_does_not_move_into_a_file_where_another_one_is() {
-    let (folder, clock) = (tempfile::tempdir().expect("it works"), ManualClock::default());
-    let (old, new) = (folder.path().join("old.db"), folder.path().join("new.db"));
+    let Ends { clock, old, new, .. } = &Ends::default();
     let server = PostgresServer::start();
-    shop(&old, &clock).await;
-    let other = shop(&new, &clock).await;
-    transfer::run(&file(&old), &database(&server), FEW, |_| {}).await.expect("it works");
-    let refused = refusal(&database(&server), &file(&new)).await;
+    shop(old, clock).await;
+    let other = shop(new, clock).await;
+    transfer::run(&file(old), &database(&server), FEW, |_| {}).await.expect("it works");
+    let refused = refusal(&database(&server), &file(new)).await;
     assert!(refused.contains("not empty"), "{refused}");
-    assert_eq!(shown(&open(&new, &clock)).await, other);
+    assert_eq!(shown(&open(new, clock)).await, other);
     PostgresLedger::connect(&server.url(), PostgresOptions::default()).await.expect("it works");
 }
 
 #[tokio::test]
 async fn a_shop_does_not_move_while_a_server_has_its_file() {
-    let (folder, clock) = (tempfile::tempdir().expect("it works"), ManualClock::default());
-    let old = folder.path().join("old.db");
+    let Ends { clock, old, .. } = &Ends::default();
     let server = PostgresServer::start();
-    shop(&old, &clock).await;
-    let open = open(&old, &clock);
-    let refused = transfer::run(&file(&old), &database(&server), FEW, |_| {}).await.unwrap_err();
+    shop(old, clock).await;
+    let open = open(old, clock);
+    let refused = transfer::run(&file(old), &database(&server), FEW, |_| {}).await.unwrap_err();
     assert_eq!(refused.kind, FailureKind::InUse, "{refused}");
     open.close().await.expect("it works");
 }
