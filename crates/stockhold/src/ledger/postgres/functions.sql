@@ -25,6 +25,16 @@ BEGIN
             set_config('jit', 'off', true);
 END $$;
 
+-- Those of these keys that are there.
+CREATE FUNCTION find_keys(
+    keys uuid[], OUT key uuid[], OUT digest uuid[], OUT hold uuid[], OUT movement bigint[]
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    SELECT array_agg(key), array_agg(digest), array_agg(hold), array_agg(movement)
+        INTO key, digest, hold, movement FROM idempotency WHERE key = ANY (keys);
+END $$;
+
 -- The first statement of a batch. Locks its stock rows, in the order of their numbers, and the counter
 -- of movements if it counts any; and reads, behind the locks, what time it is, and which of its keys are
 -- there. All locks together have the time-out of this statement, which the caller has set; those that
@@ -58,8 +68,7 @@ BEGIN
             test_ahead(), current_setting('synchronous_commit')
         INTO server_now, alive_at, graces, sealed, ahead, synchronous_commit FROM ledger;
     IF cardinality(keys) > 0 THEN
-        SELECT array_agg(key), array_agg(digest), array_agg(hold), array_agg(movement)
-            INTO key, digest, hold, movement FROM idempotency WHERE key = ANY (keys);
+        SELECT * INTO key, digest, hold, movement FROM find_keys(keys);
     END IF;
 END $$;
 

@@ -85,9 +85,8 @@ impl<'a> Opening<'a> {
         if !self.has_many_keys() {
             return Ok(None);
         }
-        let find = "SELECT array_agg(key), array_agg(digest), array_agg(hold), array_agg(movement) \
-                    FROM idempotency WHERE key = ANY ($1)";
-        client.query_typed_one(find, &[(&self.keys, Type::UUID_ARRAY)]).await.map(Some)
+        let call = "SELECT * FROM find_keys($1)";
+        client.query_typed_one(call, &[(&self.keys, Type::UUID_ARRAY)]).await.map(Some)
     }
 }
 

@@ -28,9 +28,10 @@ pub(super) const TABLES: [&str; 11] = [
 ];
 
 /// The functions that it calls.
-pub(super) const FUNCTIONS: [&str; 13] = [
+pub(super) const FUNCTIONS: [&str; 14] = [
     "begin_batch",
     "edit_holds",
+    "find_keys",
     "miscounted",
     "note_batch",
     "open_batch",
