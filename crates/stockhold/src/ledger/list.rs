@@ -10,6 +10,7 @@ const MOST: usize = 1_000;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) const MOST_HOLDS: usize = 10_000;
 /// The most movements that are looked at for one page.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) const MOST_MOVEMENTS: usize = 50_000;
 
 /// Some items of a list, and where to go on.

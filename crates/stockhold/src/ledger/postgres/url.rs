@@ -2,14 +2,16 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use percent_encoding::percent_decode_str;
 use tokio_postgres::{
     Config,
     config::{Host, SslMode, TargetSessionAttrs},
 };
 
 use super::{hosts, inspect::Route};
-use crate::{Failure, FailureKind};
+use crate::{
+    Failure,
+    url::{Dialect, Parts, decoded, read_password, wrong},
+};
 
 /// Where a Postgres database is, and how to be let in.
 ///
@@ -139,8 +141,7 @@ impl FromStr for PostgresUrl {
     type Err = Failure;
 
     fn from_str(text: &str) -> Result<Self, Failure> {
-        let parts = Parts::of(text)?;
-        parts.check()?;
+        let parts = Parts::of(text, &DIALECT)?;
         let mut tls = Tls::default();
         let mut password = None;
         for (name, value) in &parts.parameters {
@@ -193,6 +194,13 @@ fn complete(config: &mut Config, parts: &Parts<'_>) -> Result<(), Failure> {
 /// What a URL may say of TLS and the password beyond what the library knows.
 const OURS: [&str; 3] = ["passwordfile", "sslmode", "sslrootcert"];
 
+const DIALECT: Dialect = Dialect {
+    schemes: &["postgres", "postgresql"],
+    example: "a Postgres database is postgres://user@host/database",
+    host: "db.example:5432",
+    known: &KNOWN,
+};
+
 /// All that a URL may say.
 const KNOWN: [&str; 21] = [
     "application_name",
@@ -217,100 +225,6 @@ const KNOWN: [&str; 21] = [
     OURS[1],
     OURS[2],
 ];
-
-/// The pieces of a URL, as they were written.
-struct Parts<'a> {
-    scheme: &'a str,
-    /// With its @, or empty.
-    login: &'a str,
-    /// Hosts and database.
-    place: &'a str,
-    parameters: Vec<(&'a str, &'a str)>,
-}
-
-impl<'a> Parts<'a> {
-    /// What is said of a part that is wrong never holds that part: it may be the password.
-    fn of(text: &'a str) -> Result<Self, Failure> {
-        let (scheme, rest) = text.split_once("://").unwrap_or_default();
-        if !matches!(scheme, "postgres" | "postgresql") {
-            return Err(wrong("a Postgres database is postgres://user@host/database"));
-        }
-        let (login, rest) = rest.split_at(rest.find('@').map_or(0, |at| at.saturating_add(1)));
-        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-        if place.contains('@') {
-            return Err(wrong("an @ in a password is written %40"));
-        }
-        let parameters = query.split('&').filter(|one| !one.is_empty());
-        let parameters = parameters.map(|one| {
-            one.split_once('=').ok_or_else(|| wrong("each parameter behind the ? is name=value"))
-        });
-        Ok(Self { scheme, login, place, parameters: parameters.collect::<Result<_, _>>()? })
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.parameters.iter().any(|(other, _)| *other == name)
-    }
-
-    /// What is wrong is named, unless it may be what was left of a password.
-    fn check(&self) -> Result<(), Failure> {
-        let hides = |part: &&str| part.contains('@');
-        let mut parts = self.parameters.iter().flat_map(|(name, value)| [*name, *value]);
-        let may_tell = !self.has("password") && parts.find(hides).is_none();
-        let unknown = self.parameters.iter().find(|(name, _)| !KNOWN.contains(name));
-        if let Some((name, _)) = unknown {
-            let which = if may_tell { format!("{name:?}") } else { "one of them".to_owned() };
-            let known = KNOWN.join(", ");
-            return Err(wrong(format!(
-                "parameters behind the ?: {which} is not known; known are {known}"
-            )));
-        }
-        let hosts = self.place.split('/').next().unwrap_or_default();
-        if hosts.split(',').filter_map(port).any(|port| port.parse::<u16>().is_err()) {
-            return Err(wrong(
-                "a port is no number: each host is NAME or NAME:PORT, such as db.example:5432; and \
-                 a password ends with an @",
-            ));
-        }
-        Ok(())
-    }
-
-    /// Put together again; a parameter for which there is no text is left out.
-    fn address(&self, login: &str, parameter: impl Fn(&str, &str) -> Option<String>) -> String {
-        let parameters = self.parameters.iter();
-        let parameters = parameters.filter_map(|(name, value)| parameter(name, value));
-        let parameters = parameters.collect::<Vec<_>>();
-        let mark = if parameters.is_empty() { "" } else { "?" };
-        format!("{}://{login}{}{mark}{}", self.scheme, self.place, parameters.join("&"))
-    }
-
-    /// With stars for a password.
-    fn shown(&self) -> String {
-        let login = match self.login.split_once(':') {
-            Some((user, _)) => format!("{user}:***@"),
-            None => self.login.to_owned(),
-        };
-        self.address(&login, |name, value| {
-            let value = if name == "password" { "***" } else { value };
-            Some(format!("{name}={value}"))
-        })
-    }
-
-    /// Without a password.
-    fn label(&self) -> String {
-        let login = match self.login.split_once(':') {
-            Some(("", _)) => String::new(),
-            Some((user, _)) => format!("{user}@"),
-            None => self.login.to_owned(),
-        };
-        self.address(&login, |name, value| (name != "password").then(|| format!("{name}={value}")))
-    }
-}
-
-/// What stands behind the colon; an address of IPv6 has colons of its own, in brackets.
-fn port(host: &str) -> Option<&str> {
-    let behind = host.rsplit_once(']').map_or(host, |(_, behind)| behind);
-    behind.split_once(':').map(|(_, port)| port)
-}
 
 /// What is said of TLS.
 #[derive(Default)]
@@ -371,24 +285,6 @@ fn roots(value: &str) -> Roots {
         "system" => Roots::System,
         path => Roots::File(path.into()),
     }
-}
-
-fn read_password(file: &str) -> Result<String, Failure> {
-    let file = decoded(file);
-    let text = std::fs::read_to_string(&file)
-        .map_err(|e| wrong(format!("passwordfile {file} cannot be read")).caused_by(e))?;
-    match text.lines().next() {
-        Some(line) if !line.is_empty() => Ok(line.to_owned()),
-        _ => Err(wrong(format!("passwordfile {file} has no password in its first line"))),
-    }
-}
-
-fn decoded(value: &str) -> String {
-    percent_decode_str(value).decode_utf8_lossy().into_owned()
-}
-
-fn wrong(message: impl Into<String>) -> Failure {
-    Failure::new(FailureKind::Invalid, message)
 }
 
 #[cfg(test)]
