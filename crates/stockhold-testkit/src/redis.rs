@@ -202,6 +202,15 @@ impl RedisServer {
         self.launch();
     }
 
+    /// The same, and does not wait until it answers: it reads its data first.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn restart_without_waiting(&mut self) {
+        self.stop();
+        self.child = Some(self.begin());
+    }
+
     /// Kills it and starts it without any data.
     ///
     /// # Panics
@@ -263,6 +272,18 @@ impl RedisServer {
     }
 
     fn launch(&mut self) {
+        let mut child = self.begin();
+        until(START, "Redis to answer", || {
+            child.must_run();
+            match self.try_cli(&["PING"])? {
+                answer if answer == "PONG" => Ok(()),
+                answer => Err(answer),
+            }
+        });
+        self.child = Some(child);
+    }
+
+    fn begin(&self) -> Child {
         let mut settings = self.set_up.settings.clone();
         settings.insert("dir".to_owned(), self.folder.path().display().to_string());
         settings.insert("unixsocket".to_owned(), self.socket().display().to_string());
@@ -272,15 +293,7 @@ impl RedisServer {
         }
         let settings: String =
             settings.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
-        let mut child = run("redis-server", &self.folder, &settings, &self.set_up.environment);
-        until(START, "Redis to answer", || {
-            child.must_run();
-            match self.try_cli(&["PING"])? {
-                answer if answer == "PONG" => Ok(()),
-                answer => Err(answer),
-            }
-        });
-        self.child = Some(child);
+        run("redis-server", &self.folder, &settings, &self.set_up.environment)
     }
 }
 

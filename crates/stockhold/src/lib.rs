@@ -25,6 +25,8 @@
 mod batcher;
 #[doc(hidden)]
 pub mod bug;
+#[cfg(feature = "redis")]
+pub mod cache;
 pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -37,9 +39,14 @@ pub mod fault;
 mod ids;
 mod keeper;
 pub mod ledger;
+pub mod lock;
 mod metrics;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod settings;
 mod sweeper;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod url;
 
 pub use engine::{
     Adjustment, ConfirmRequest, Engine, EngineBuilder, Load, Operation, PlaceRequest,

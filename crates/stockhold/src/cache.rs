@@ -1,0 +1,729 @@
+//! A read cache with two levels: this process, Redis, and behind them a source.
+//!
+//! Every read says how old it may be. Whatever was invalidated before a read began is not in it, also not
+//! by a load that began before; versions only move forward; one load per key, in all processes together
+//! while Redis is there; and nothing that the cache does makes a read fail while the source answers, or a
+//! value is there that may be served.
+//!
+//! ```
+//! use std::{sync::Arc, time::Duration};
+//! use stockhold::{Failure, Timestamp, cache::*};
+//!
+//! #[derive(Debug)]
+//! struct Prices;
+//!
+//! #[async_trait::async_trait]
+//! impl Loader<String, u64> for Prices {
+//!     async fn load(&self, skus: Vec<String>) -> Result<Vec<Loaded<u64>>, Failure> {
+//!         let now = Timestamp::from_millis(1_790_000_000_000); // the source's own time
+//!         Ok(skus.iter().map(|sku| Loaded::new(sku.len() as u64, 1, now)).collect())
+//!     }
+//! }
+//!
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let prices = TieredCache::builder("prices", Arc::new(Prices)).start();
+//! let first = prices.get(&"MUG".to_owned()).await?;
+//! assert_eq!((first.value, first.origin), (Some(3), Origin::Source));
+//! let again = prices.get_at_most(&"MUG".to_owned(), Duration::from_secs(1)).await?;
+//! assert_eq!(again.origin, Origin::L1);
+//! # Ok(()) }
+//! ```
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use stockhold_core::Timestamp;
+use tokio::task::AbortHandle;
+use tracing::warn;
+
+use self::{
+    age::SourceClock,
+    depot::{Depot, Filled, Found, Token, random_token},
+    gate::Gate,
+    link::{Link, Listener},
+    shelf::{Boarding, Ended, Entry, Flight, Name, Plan, Shelf},
+};
+use crate::{
+    Failure, FailureKind,
+    clock::{Clock, SystemClock, within},
+    redis::Redis,
+};
+
+mod age;
+mod backlog;
+mod depot;
+mod gate;
+mod link;
+mod policy;
+mod read;
+mod shelf;
+
+pub use backlog::Invalidated;
+pub use policy::Policy;
+pub use read::{Origin, Read, Reason};
+
+use backlog::{Backlog, Next};
+
+/// What values are found by.
+pub trait CacheKey: Clone + Send + Sync + 'static {
+    /// Bytes that no other key has, the same in all processes.
+    fn name(&self) -> Vec<u8>;
+}
+
+/// What is cached.
+pub trait CacheValue: Clone + Send + Sync + 'static {
+    /// For other processes.
+    fn encode(&self) -> Vec<u8>;
+
+    /// What another process has written; none if this one cannot read it.
+    fn decode(bytes: &[u8]) -> Option<Self>;
+}
+
+/// What a source has under a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded<V> {
+    /// None: nothing.
+    pub value: Option<V>,
+    /// Counts up with every change.
+    pub version: u64,
+    /// The moment, on the source's clock, at which it was so.
+    pub as_of: Timestamp,
+}
+
+impl<V> Loaded<V> {
+    /// There is something.
+    pub const fn new(value: V, version: u64, as_of: Timestamp) -> Self {
+        Self { value: Some(value), version, as_of }
+    }
+
+    /// There is nothing.
+    #[must_use]
+    pub const fn nothing(as_of: Timestamp) -> Self {
+        Self { value: None, version: 0, as_of }
+    }
+}
+
+/// Asks the source.
+#[async_trait]
+pub trait Loader<K, V>: Send + Sync + 'static {
+    /// What it has under these keys, one answer for each, in their order. What was changed before it is
+    /// asked has to be in the answers.
+    ///
+    /// # Errors
+    /// None of them can be read.
+    async fn load(&self, keys: Vec<K>) -> Result<Vec<Loaded<V>>, Failure>;
+}
+
+/// A cache; clones are handles on the same one. When the last one is dropped, its tasks end.
+pub struct TieredCache<K, V> {
+    shared: Arc<Shared<K, V>>,
+}
+
+struct Shared<K, V> {
+    shelf: Shelf<V>,
+    gate: Arc<Gate<K, V>>,
+    depot: Option<Depot>,
+    link: Arc<Link>,
+    backlog: Backlog,
+    clock: SourceClock,
+    policy: Policy,
+    reads: [AtomicU64; ORIGINS.len()],
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+const ORIGINS: [&str; 4] = ["l1", "l2", "source", "stale"];
+
+impl<K, V> Drop for Shared<K, V> {
+    fn drop(&mut self) {
+        let tasks = self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner);
+        tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl<K, V> Clone for TieredCache<K, V> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<K, V> fmt::Debug for TieredCache<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TieredCache").field("policy", &self.shared.policy).finish_non_exhaustive()
+    }
+}
+
+/// What a cache is made of.
+pub struct Builder<K, V> {
+    namespace: String,
+    loader: Arc<dyn Loader<K, V>>,
+    bytes: u64,
+    redis: Option<Redis>,
+    policy: Policy,
+}
+
+impl<K, V> fmt::Debug for Builder<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
+}
+
+/// How a cache is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Whether it is told of what others change.
+    pub is_linked: bool,
+    /// Whether so much has failed that Redis is not asked.
+    pub is_open: bool,
+    /// Invalidations that Redis does not know of yet.
+    pub queued: usize,
+    /// Values in this process, about.
+    pub values: u64,
+    /// Loads whose value was thrown away, because it was invalidated meanwhile.
+    pub poisoned: u64,
+}
+
+impl<K: CacheKey, V: CacheValue> Builder<K, V> {
+    /// Room for values in this process, in bytes: 64 MiB.
+    #[must_use]
+    pub const fn l1_bytes(mut self, bytes: u64) -> Self {
+        self.bytes = bytes;
+        self
+    }
+
+    /// Shares values with other processes.
+    #[must_use]
+    pub fn redis(mut self, redis: Redis) -> Self {
+        self.redis = Some(redis);
+        self
+    }
+
+    /// Behaves like this.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Starts it on the current tokio runtime.
+    #[must_use]
+    pub fn start(self) -> TieredCache<K, V> {
+        let Self { namespace, loader, bytes, redis, policy } = self;
+        let keep = policy.ttl.saturating_add(policy.stale_if_error);
+        let depot = redis.clone();
+        let depot = depot.map(|redis| Depot::new(redis, &namespace, policy.ttl, policy.lease));
+        let shared = Arc::new(Shared {
+            shelf: Shelf::new(bytes, keep),
+            gate: Arc::new(Gate::new(loader, policy.loads, policy.keys_of_a_load)),
+            depot,
+            link: Arc::default(),
+            backlog: Backlog::default(),
+            clock: SourceClock::default(),
+            policy,
+            reads: Default::default(),
+            tasks: Mutex::default(),
+        });
+        if let Some(redis) = redis {
+            shared.listen(redis);
+        }
+        TieredCache { shared }
+    }
+}
+
+impl<K: CacheKey, V: CacheValue> TieredCache<K, V> {
+    /// A cache of what this loader loads, under a name that all processes share.
+    #[must_use]
+    pub fn builder(namespace: &str, loader: Arc<dyn Loader<K, V>>) -> Builder<K, V> {
+        let (namespace, bytes) = (namespace.to_owned(), 64 << 20);
+        Builder { namespace, loader, bytes, redis: None, policy: Policy::default() }
+    }
+
+    /// What is under this key.
+    ///
+    /// # Errors
+    /// The source has failed, and there is no value that may be served all the same.
+    pub async fn get(&self, key: &K) -> Result<Read<V>, Arc<Failure>> {
+        self.shared.get(key, None).await
+    }
+
+    /// The same, not older than that: else the source is asked.
+    ///
+    /// # Errors
+    /// The source has failed, or has taken longer than that.
+    pub async fn get_at_most(&self, key: &K, age: Duration) -> Result<Read<V>, Arc<Failure>> {
+        self.shared.get(key, Some(age)).await
+    }
+
+    /// The same for many keys at once, in their order.
+    pub async fn get_many(&self, keys: &[K]) -> Vec<Result<Read<V>, Arc<Failure>>> {
+        let reading = keys.iter().map(|key| {
+            let (shared, key) = (Arc::clone(&self.shared), key.clone());
+            tokio::spawn(async move { shared.get(&key, None).await })
+        });
+        let mut reads = Vec::with_capacity(keys.len());
+        for read in reading.collect::<Vec<_>>() {
+            reads.push(read.await.unwrap_or_else(|_| Err(Arc::new(panicked()))));
+        }
+        reads
+    }
+
+    /// Hands in what somebody knows who has just changed the source, or read it. `since`: the source was
+    /// asked after that moment of the boot clock.
+    pub async fn publish(&self, key: &K, loaded: Loaded<V>, since: Duration) {
+        let (shared, name) = (&self.shared, Name::from(key.name()));
+        shared.clock.learn(since, loaded.as_of);
+        let life = shared.link.life();
+        let entry = shared.entry(&loaded, life, since, Duration::ZERO);
+        shared.shelf.put(&name, &entry);
+        if let (Some(depot), Some(bytes)) = (&shared.depot, sealed(&loaded))
+            && !shared.backlog.covers(&name)
+            // What cannot be told is read from the source in time.
+            && depot.publish(&name, loaded.version, &bytes).await.is_err()
+        {
+            shared.backlog.add(&name, loaded.version);
+        }
+    }
+
+    /// From when this returns, nobody is given by this process what was there before; nor, if it is
+    /// `Applied`, by any other that has heard of it. `version`: below it nothing is to be served.
+    pub async fn invalidate(&self, key: &K, version: u64) -> Invalidated {
+        let (shared, name) = (&self.shared, Name::from(key.name()));
+        shared.shelf.invalidate(&name);
+        let Some(depot) = &shared.depot else { return Invalidated::Applied };
+        let told = depot.invalidate(&name, version).await;
+        // Who began to read in between may have found the old one in Redis.
+        let invalidated = match told {
+            Ok(_) => Invalidated::Applied,
+            Err(_) => shared.backlog.add(&name, version),
+        };
+        shared.shelf.invalidate(&name);
+        invalidated
+    }
+
+    /// The value may still be served, marked as stale, while there is no other.
+    pub fn expire(&self, key: &K) {
+        self.shared.shelf.expire(&Name::from(key.name()));
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let Shared { shelf, link, backlog, depot, .. } = &*self.shared;
+        Health {
+            is_linked: link.is_up(),
+            is_open: depot.as_ref().is_some_and(Depot::is_open),
+            queued: backlog.len(),
+            values: shelf.len(),
+            poisoned: shelf.poisoned(),
+        }
+    }
+
+    /// How many reads were answered from where, since the start.
+    #[must_use]
+    pub fn reads(&self) -> [(&'static str, u64); 4] {
+        let count = |n: usize| self.shared.reads.get(n).map_or(0, |n| n.load(Ordering::Relaxed));
+        std::array::from_fn(|n| (ORIGINS.get(n).copied().unwrap_or_default(), count(n)))
+    }
+}
+
+/// How a read is to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// By Redis, if it has a value.
+    ByDepot,
+    /// From the source.
+    Straight,
+}
+
+impl<K: CacheKey, V: CacheValue> Shared<K, V> {
+    async fn get(
+        self: &Arc<Self>,
+        key: &K,
+        most: Option<Duration>,
+    ) -> Result<Read<V>, Arc<Failure>> {
+        let read = self.read(key, most).await;
+        if let Ok(read) = &read {
+            let place = ORIGINS.iter().position(|origin| *origin == read.origin.code());
+            if let Some(count) = place.and_then(|place| self.reads.get(place)) {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        read
+    }
+
+    async fn read(
+        self: &Arc<Self>,
+        key: &K,
+        most: Option<Duration>,
+    ) -> Result<Read<V>, Arc<Failure>> {
+        let name = Name::from(key.name());
+        let now = SystemClock.boot();
+        let young = |age: Duration| most.is_none_or(|most| age <= most);
+        let known = self.shelf.get(&name);
+        if let Some(entry) = &known
+            && self.is_fresh(entry, now)
+            && young(self.age(entry, now))
+        {
+            self.look_ahead(key, &name, entry, now);
+            return Ok(self.told(entry, Origin::L1, now));
+        }
+        // With a bound nothing stale is served.
+        let stale = known.filter(|entry| most.is_none() && self.may_be_stale(entry, now));
+        let soft = stale.as_ref().map(|_| self.policy.soft_deadline);
+        let limit = soft.unwrap_or(self.policy.hard_deadline);
+        match within(&SystemClock, limit, self.bring_young(key, &name, most)).await {
+            Some(Ok(entry)) => {
+                let then = SystemClock.boot();
+                let age = self.age(&entry, then);
+                if young(age) {
+                    Ok(self.told(&entry, entry.origin, then))
+                } else {
+                    Err(too_old(age))
+                }
+            }
+            Some(Err(failure)) => self.or_stale(stale, Reason::Failed).ok_or(failure),
+            None => self.or_stale(stale, Reason::Late).ok_or_else(|| Arc::new(late(limit))),
+        }
+    }
+
+    /// What Redis has, or the source if that is too old.
+    async fn bring_young(
+        self: &Arc<Self>,
+        key: &K,
+        name: &Name,
+        most: Option<Duration>,
+    ) -> Ended<V> {
+        let entry = self.fly(key, name, Way::ByDepot, most).await?;
+        let age = self.age(&entry, SystemClock.boot());
+        if most.is_none_or(|most| age <= most) {
+            return Ok(entry);
+        }
+        self.fly(key, name, Way::Straight, most).await
+    }
+
+    /// Waits for the load of this key; begins one if there is none that is good enough.
+    async fn fly(
+        self: &Arc<Self>,
+        key: &K,
+        name: &Name,
+        way: Way,
+        most: Option<Duration>,
+    ) -> Ended<V> {
+        let now = SystemClock.boot();
+        let suits = |flight: &Flight<V>| {
+            let is_straight = flight.plan.is_straight || way == Way::ByDepot;
+            is_straight && most.is_none_or(|most| now.saturating_sub(flight.plan.begun) <= most)
+        };
+        match self.shelf.board(name, self.plan(now, way), suits) {
+            Boarding::Passenger(flight) => flight.ended().await,
+            Boarding::Pilot(flight) => {
+                self.take_off(key, name, &flight);
+                flight.ended().await
+            }
+        }
+    }
+
+    fn plan(&self, begun: Duration, way: Way) -> Plan {
+        Plan { begun, life: self.link.life(), is_straight: way == Way::Straight }
+    }
+
+    /// Loads in a task of its own: whoever stops waiting does not stop it.
+    fn take_off(self: &Arc<Self>, key: &K, name: &Name, flight: &Arc<Flight<V>>) {
+        let (shared, key, name) = (Arc::clone(self), key.clone(), Name::clone(name));
+        let flight = Arc::clone(flight);
+        tokio::spawn(async move {
+            let limit = shared.policy.hard_deadline;
+            let loading = shared.load(&key, &name, &flight);
+            let ended = within(&SystemClock, limit, loading).await;
+            let ended = ended.unwrap_or_else(|| Err(Arc::new(late(limit))));
+            shared.shelf.land(&name, &flight, ended);
+        });
+    }
+
+    async fn load(self: &Arc<Self>, key: &K, name: &Name, flight: &Flight<V>) -> Ended<V> {
+        let Some(depot) = self.depot.as_ref().filter(|_| !self.backlog.covers(name)) else {
+            return self.ask_source(key, flight).await.map(|(entry, _)| entry);
+        };
+        if flight.plan.is_straight {
+            let (entry, loaded) = self.ask_source(key, flight).await?;
+            if let Some(bytes) = sealed(&loaded)
+                && !self.shelf.is_poisoned(flight)
+            {
+                // It need not be told: there is a source.
+                let _ = depot.publish(name, loaded.version, &bytes).await;
+            }
+            return Ok(entry);
+        }
+        let token = random_token();
+        match self.find(depot, name, flight, &token).await {
+            Some(Find::Entry(entry)) => Ok(entry),
+            Some(Find::Lease(floor)) => self.fill(depot, key, name, flight, &token, floor).await,
+            None => self.ask_source(key, flight).await.map(|(entry, _)| entry),
+        }
+    }
+
+    /// Asks Redis until it has a value, or gives the right to load one. None: it cannot be asked.
+    async fn find(
+        &self,
+        depot: &Depot,
+        name: &Name,
+        flight: &Flight<V>,
+        token: &Token,
+    ) -> Option<Find<V>> {
+        let mut pause = SHORT;
+        loop {
+            match depot.get_or_lease(name, token).await.ok()? {
+                Found::Value { version, left, bytes } => {
+                    // What this version cannot read, and what is of unknown age, is loaded.
+                    let entry = self.unsealed(flight, version, left, &bytes);
+                    return entry.map(Find::Entry);
+                }
+                Found::Lease { floor } => return Some(Find::Lease(floor)),
+                Found::Wait(left) => {
+                    SystemClock.sleep(pause.min(left)).await;
+                    pause = pause.saturating_mul(2).min(LONG);
+                }
+            }
+        }
+    }
+
+    async fn fill(
+        &self,
+        depot: &Depot,
+        key: &K,
+        name: &Name,
+        flight: &Flight<V>,
+        token: &Token,
+        floor: u64,
+    ) -> Ended<V> {
+        let asked = self.ask_source(key, flight).await;
+        let sealed = asked.as_ref().ok().and_then(|(_, loaded)| sealed(loaded));
+        let Some(bytes) = sealed.filter(|_| !self.shelf.is_poisoned(flight)) else {
+            // Others need not wait until its time is over.
+            let _ = depot.leave(name, token).await;
+            return asked.map(|(entry, _)| entry);
+        };
+        let (entry, Loaded { version, .. }) = asked?;
+        match depot.fill(name, token, version, &bytes).await {
+            Ok(Filled::Yes) | Err(_) => Ok(entry),
+            // Somebody has invalidated it since. Who has waited for it may have it; nobody after.
+            Ok(Filled::Gone | Filled::Foreign) => Ok(Arc::new(entry.outdated())),
+            Ok(Filled::Below) => {
+                warn!(version, floor, "a source has answered with what is too old");
+                Ok(Arc::new(entry.outdated()))
+            }
+        }
+    }
+
+    async fn ask_source(
+        &self,
+        key: &K,
+        flight: &Flight<V>,
+    ) -> Result<(Arc<Entry<V>>, Loaded<V>), Arc<Failure>> {
+        let since = SystemClock.boot();
+        let loaded = self.gate.load(key.clone()).await?;
+        self.clock.learn(since, loaded.as_of);
+        let cost = SystemClock.boot().saturating_sub(since);
+        Ok((self.entry(&loaded, flight.plan.life, since, cost), loaded))
+    }
+
+    /// As it is stored. `life` is that of the link when the value was asked for.
+    fn entry(
+        &self,
+        loaded: &Loaded<V>,
+        life: u64,
+        since: Duration,
+        cost: Duration,
+    ) -> Arc<Entry<V>> {
+        let stored = SystemClock.boot();
+        let Policy { ttl, negative_ttl, .. } = self.policy;
+        let ttl = if loaded.value.is_some() { ttl } else { negative_ttl };
+        // Up to a tenth less, so that what came together does not go together.
+        let ttl = ttl.mul_f64(rand::random::<f64>().mul_add(-0.1, 1.0));
+        Arc::new(Entry {
+            value: loaded.value.clone(),
+            version: loaded.version,
+            as_of: loaded.as_of,
+            since,
+            stored,
+            fresh_until: stored.saturating_add(ttl),
+            cost,
+            life,
+            weight: loaded.value.as_ref().map_or(0, weight),
+            origin: Origin::Source,
+            is_outdated: false,
+        })
+    }
+
+    /// What another process has written.
+    fn unsealed(
+        &self,
+        flight: &Flight<V>,
+        version: u64,
+        left: Duration,
+        bytes: &[u8],
+    ) -> Option<Arc<Entry<V>>> {
+        let (as_of, value) = bytes.split_first_chunk::<8>()?;
+        let as_of = Timestamp::from_millis(i64::from_be_bytes(*as_of));
+        let since = self.clock.on_boot_clock(as_of, SystemClock.boot())?;
+        let loaded = Loaded { value: Some(V::decode(value)?), version, as_of };
+        let entry = self.entry(&loaded, flight.plan.life, since, Duration::ZERO);
+        let entry = Arc::into_inner(entry)?;
+        let fresh_until = entry.fresh_until.min(entry.stored.saturating_add(left));
+        Some(Arc::new(Entry { fresh_until, origin: Origin::L2, ..entry }))
+    }
+
+    fn is_fresh(&self, entry: &Entry<V>, now: Duration) -> bool {
+        let is_told = self.policy.only_writer || self.link.is_up();
+        let until = if is_told {
+            entry.fresh_until
+        } else {
+            entry.fresh_until.min(entry.stored.saturating_add(self.policy.unlinked_ttl))
+        };
+        entry.life == self.link.life() && now < until
+    }
+
+    fn may_be_stale(&self, entry: &Entry<V>, now: Duration) -> bool {
+        let Policy { ttl, stale_if_error, .. } = self.policy;
+        now < entry.stored.saturating_add(ttl).saturating_add(stale_if_error)
+    }
+
+    fn or_stale(&self, stale: Option<Arc<Entry<V>>>, reason: Reason) -> Option<Read<V>> {
+        stale.map(|entry| self.told(&entry, Origin::Stale(reason), SystemClock.boot()))
+    }
+
+    /// How old it is: nothing that the source was told longer ago is missing.
+    fn age(&self, entry: &Entry<V>, now: Duration) -> Duration {
+        let heard = self.link.heard().filter(|_| self.policy.writers_wait);
+        let heard = heard.filter(|_| entry.life == self.link.life()).unwrap_or_default();
+        now.saturating_sub(entry.since.max(heard))
+    }
+
+    fn told(&self, entry: &Entry<V>, origin: Origin, now: Duration) -> Read<V> {
+        let age = self.age(entry, now);
+        let younger = now.saturating_sub(entry.since).saturating_sub(age);
+        Read {
+            value: entry.value.clone(),
+            version: entry.version,
+            origin,
+            age,
+            as_of: entry.as_of.after(younger),
+        }
+    }
+
+    /// Loads a value that is in demand before its time has come, the sooner the longer that takes: each
+    /// reader by itself, by chance, so that seldom more than one does.
+    ///
+    /// A. Vattani, F. Chierichetti, K. Lowenstein, *Optimal Probabilistic Cache Stampede Prevention*
+    /// (VLDB 2015).
+    fn look_ahead(self: &Arc<Self>, key: &K, name: &Name, entry: &Entry<V>, now: Duration) {
+        let left = entry.fresh_until.saturating_sub(now);
+        // The negative logarithm of what is in (0, 1].
+        let chance = -(1.0 - rand::random::<f64>()).ln();
+        if entry.cost.mul_f64(chance) < left {
+            return;
+        }
+        let plan = self.plan(now, Way::Straight);
+        if let Boarding::Pilot(flight) = self.shelf.board(name, plan, |_| true) {
+            self.take_off(key, name, &flight);
+        }
+    }
+}
+
+impl<K: CacheKey, V: CacheValue> Shared<K, V> {
+    /// Hears what others change, and tells them what they have not heard of yet.
+    fn listen(self: &Arc<Self>, redis: Redis) {
+        let listener = Arc::downgrade(self);
+        let listening = tokio::spawn(Arc::clone(&self.link).run(redis, listener));
+        let telling = tokio::spawn(tell(Arc::downgrade(self)));
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.extend([listening.abort_handle(), telling.abort_handle()]);
+    }
+}
+
+impl<K: CacheKey, V: CacheValue> Listener for Shared<K, V> {
+    fn prefix(&self) -> String {
+        self.depot.as_ref().map_or_else(String::new, Depot::prefix)
+    }
+
+    fn changed(&self, keys: Option<&[&[u8]]>) {
+        let Some(depot) = &self.depot else { return };
+        for key in keys.unwrap_or_default() {
+            match depot.name_of(key) {
+                Some(name) => self.shelf.invalidate(name),
+                None => self.shelf.invalidate_all(),
+            }
+        }
+        if keys.is_none() {
+            self.shelf.invalidate_all();
+        }
+    }
+}
+
+/// Works off what Redis is owed, as soon as it can be told.
+async fn tell<K: CacheKey, V: CacheValue>(shared: Weak<Shared<K, V>>) {
+    loop {
+        SystemClock.sleep(LONG).await;
+        let Some(shared) = shared.upgrade() else { return };
+        let Some(depot) = &shared.depot else { return };
+        loop {
+            let next = shared.backlog.next();
+            let told = match &next {
+                Next::Nothing => break,
+                Next::One(name, floor) => depot.invalidate(name, *floor).await.map(drop),
+                Next::Everything(_) => depot.invalidate_all().await,
+            };
+            if told.is_err() {
+                break;
+            }
+            // Whoever reads from now on may find in Redis what was filled in since.
+            match &next {
+                Next::One(name, _) => shared.shelf.invalidate(name),
+                _ => shared.shelf.invalidate_all(),
+            }
+            shared.backlog.done(&next);
+        }
+    }
+}
+
+/// What is in Redis, or may be put there.
+enum Find<V> {
+    Entry(Arc<Entry<V>>),
+    Lease(u64),
+}
+
+/// Between two looks at what somebody else loads, at first and at most.
+const SHORT: Duration = Duration::from_millis(2);
+const LONG: Duration = Duration::from_millis(25);
+
+/// For other processes: when it was so, and what. Nothing is not told.
+fn sealed<V: CacheValue>(loaded: &Loaded<V>) -> Option<Vec<u8>> {
+    let value = loaded.value.as_ref()?.encode();
+    Some([&loaded.as_of.as_millis().to_be_bytes()[..], &value].concat())
+}
+
+fn weight<V: CacheValue>(value: &V) -> u32 {
+    u32::try_from(value.encode().len()).unwrap_or(u32::MAX)
+}
+
+fn late(limit: Duration) -> Failure {
+    Failure::new(FailureKind::Unavailable, format!("the source has not answered within {limit:?}"))
+}
+
+fn too_old(age: Duration) -> Arc<Failure> {
+    let message = format!("what the source has answered was {age:?} old when it came");
+    Arc::new(Failure::new(FailureKind::Unavailable, message))
+}
+
+fn panicked() -> Failure {
+    Failure::new(FailureKind::Internal, "a read of a cache has panicked")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,25 @@
+-- Takes a value away, and with it the right of whoever was about to fill another one in.
+--
+-- KEYS[1]  the mark of the entry's bucket
+-- KEYS[2]  the entry
+-- KEYS[3]  the lease
+-- ARGV[1]  a random mark, 16 characters, for a bucket that has none
+-- ARGV[2]  the version below which nothing is to be filled in, 20 digits
+-- ARGV[3]  for how many milliseconds that is remembered
+--
+-- Returns the floor that holds now: this one, or a higher one that was known.
+
+local mark = redis.call('GET', KEYS[1])
+if not mark then
+  mark = ARGV[1]
+  redis.call('SET', KEYS[1], mark, 'PX', 86400000)
+end
+
+local floor = ARGV[2]
+local entry = redis.call('GET', KEYS[2])
+if entry and string.sub(entry, 3, 18) == mark and string.sub(entry, 20, 39) > floor then
+  floor = string.sub(entry, 20, 39)
+end
+redis.call('SET', KEYS[2], 'T|' .. mark .. '|' .. floor, 'PX', ARGV[3])
+redis.call('DEL', KEYS[3])
+return floor

@@ -1,0 +1,274 @@
+//! The first level: values in this process, and who loads which.
+//!
+//! The race that most caches lose: a load begins, the value is invalidated, the load ends and stores what
+//! it had read before. Here a load that is on its way carries a mark. Whoever invalidates marks it, lets
+//! go of it and removes the value, all under one lock; whoever has loaded looks at the mark under the
+//! same lock, and stores nothing if it is there.
+//!
+//! moka holds the values, and does nothing else: its own loading keeps a value that was invalidated
+//! while it was loaded.
+
+use std::{
+    collections::HashMap,
+    hash::BuildHasher,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use moka::sync::Cache;
+use stockhold_core::Timestamp;
+use tokio::sync::watch;
+
+use super::Origin;
+use crate::Failure;
+
+/// The bytes of a key.
+pub(super) type Name = Arc<[u8]>;
+
+/// Keys are spread over so many locks.
+const LOCKS: usize = 64;
+
+/// What is stored.
+#[derive(Debug)]
+pub(super) struct Entry<V> {
+    /// None: the source has nothing under this key.
+    pub(super) value: Option<V>,
+    pub(super) version: u64,
+    /// The moment of the value, on the source's clock.
+    pub(super) as_of: Timestamp,
+    /// When the source was asked, or earlier, on the boot clock: nothing that was changed before is missing
+    /// from the value.
+    pub(super) since: Duration,
+    /// When it came here, on the boot clock.
+    pub(super) stored: Duration,
+    /// Until when it is served without a word.
+    pub(super) fresh_until: Duration,
+    /// How long it took to load.
+    pub(super) cost: Duration,
+    /// Which life of the link it was stored in.
+    pub(super) life: u64,
+    /// About how many bytes it has.
+    pub(super) weight: u32,
+    /// Where it came from.
+    pub(super) origin: Origin,
+    /// For those who have waited for it, and nobody after them.
+    pub(super) is_outdated: bool,
+}
+
+/// How a load ended.
+pub(super) type Ended<V> = Result<Arc<Entry<V>>, Arc<Failure>>;
+
+/// A load that is on its way. All who want the key wait for it.
+#[derive(Debug)]
+pub(super) struct Flight<V> {
+    /// What it brings may be older than what was said meanwhile.
+    is_poisoned: AtomicBool,
+    pub(super) plan: Plan,
+    ended: watch::Sender<Option<Ended<V>>>,
+}
+
+/// How a load begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    /// When, on the boot clock.
+    pub(super) begun: Duration,
+    /// In which life of the link.
+    pub(super) life: u64,
+    /// Whether the source is asked in any case.
+    pub(super) is_straight: bool,
+}
+
+impl<V: Clone> Entry<V> {
+    /// The same, for those who have waited for it and nobody after them.
+    pub(super) fn outdated(&self) -> Self {
+        Self { value: self.value.clone(), is_outdated: true, ..*self }
+    }
+
+    /// The same, served no more unless it may be stale.
+    pub(super) fn past_its_time(&self) -> Self {
+        Self { value: self.value.clone(), fresh_until: Duration::ZERO, ..*self }
+    }
+}
+
+/// Values, and the loads that are on their way.
+pub(super) struct Shelf<V> {
+    values: Cache<Name, Arc<Entry<V>>, Hasher>,
+    flights: Box<[Mutex<Flights<V>>]>,
+    hasher: Hasher,
+    poisoned: AtomicU64,
+    /// Made not to look at the mark, to show that a test notices.
+    ignores_poison: bool,
+}
+
+type Hasher = std::hash::RandomState;
+type Flights<V> = HashMap<Name, Arc<Flight<V>>>;
+
+/// Whoever asked to load.
+pub(super) enum Boarding<V> {
+    /// Loads, and says how it ended.
+    Pilot(Arc<Flight<V>>),
+    /// Waits for who does.
+    Passenger(Arc<Flight<V>>),
+}
+
+impl<V: Clone + Send + Sync + 'static> Shelf<V> {
+    /// Room for about so many bytes; a value is forgotten after `keep` in any case.
+    pub(super) fn new(bytes: u64, keep: Duration) -> Self {
+        let hasher = Hasher::default();
+        let values = Cache::builder()
+            .max_capacity(bytes)
+            .weigher(|name: &Name, entry: &Arc<Entry<V>>| {
+                let name = u32::try_from(name.len()).unwrap_or(u32::MAX);
+                entry.weight.saturating_add(name).saturating_add(OVERHEAD)
+            })
+            .time_to_live(keep)
+            .build_with_hasher(hasher.clone());
+        let flights = (0..LOCKS).map(|_| Mutex::default()).collect();
+        let (poisoned, ignores_poison) = (AtomicU64::new(0), false);
+        Self { values, flights, hasher, poisoned, ignores_poison }
+    }
+
+    pub(super) fn get(&self, name: &[u8]) -> Option<Arc<Entry<V>>> {
+        self.values.get(name)
+    }
+
+    /// Joins the load of this key if there is one that `suits`; else begins another one. The one before
+    /// goes on for those who wait for it already.
+    pub(super) fn board(
+        &self,
+        name: &Name,
+        plan: Plan,
+        suits: impl FnOnce(&Flight<V>) -> bool,
+    ) -> Boarding<V> {
+        let mut flights = self.flights_of(name);
+        if let Some(flight) = flights.get(name).filter(|flight| suits(flight)) {
+            return Boarding::Passenger(Arc::clone(flight));
+        }
+        let (ended, _) = watch::channel(None);
+        let is_poisoned = AtomicBool::new(false);
+        let flight = Arc::new(Flight { is_poisoned, plan, ended });
+        flights.insert(Arc::clone(name), Arc::clone(&flight));
+        Boarding::Pilot(flight)
+    }
+
+    /// Stores what a load has brought, unless it was marked; and tells all who wait.
+    pub(super) fn land(&self, name: &Name, flight: &Arc<Flight<V>>, ended: Ended<V>) {
+        let mut flights = self.flights_of(name);
+        if let Ok(entry) = &ended
+            && !entry.is_outdated
+            && !self.is_poisoned(flight)
+        {
+            self.store(name, entry);
+        }
+        if flights.get(name).is_some_and(|other| Arc::ptr_eq(other, flight)) {
+            flights.remove(name);
+        }
+        drop(flights);
+        flight.ended.send_replace(Some(ended));
+    }
+
+    /// Stores a value that comes from who has changed the source. Loads that are on their way may bring
+    /// an older one.
+    pub(super) fn put(&self, name: &Name, entry: &Arc<Entry<V>>) {
+        let _flights = self.flights_of(name);
+        self.store(name, entry);
+    }
+
+    /// Versions only move forward; of the same one, what was read later is kept. The lock is held.
+    fn store(&self, name: &Name, entry: &Arc<Entry<V>>) {
+        let is_newer = |old: Arc<Entry<V>>| {
+            (entry.version, entry.since) >= (old.version, old.since)
+                || entry.life > old.life
+                // What is gone from the source has no version any more.
+                || entry.value.is_none()
+        };
+        if self.values.get(name).is_none_or(is_newer) {
+            self.values.insert(Arc::clone(name), Arc::clone(entry));
+        }
+    }
+
+    /// From when this returns, neither what is there is served nor what loads bring that began before.
+    pub(super) fn invalidate(&self, name: &[u8]) {
+        let mut flights = self.flights_of(name);
+        if let Some((_, flight)) = flights.remove_entry(name) {
+            flight.is_poisoned.store(true, Ordering::Relaxed);
+            self.poisoned.fetch_add(1, Ordering::Relaxed);
+            if self.ignores_poison {
+                flights.insert(Arc::from(name), flight);
+            }
+        }
+        self.values.invalidate(name);
+    }
+
+    /// The same for everything.
+    pub(super) fn invalidate_all(&self) {
+        for flights in &self.flights {
+            let mut flights = flights.lock().unwrap_or_else(PoisonError::into_inner);
+            for (_, flight) in flights.drain() {
+                flight.is_poisoned.store(true, Ordering::Relaxed);
+                self.poisoned.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        self.values.invalidate_all();
+    }
+
+    /// Makes a value older, so that the next reader looks for another one; it may still be served while
+    /// there is none.
+    pub(super) fn expire(&self, name: &Name) {
+        let _flights = self.flights_of(name);
+        if let Some(entry) = self.values.get(name) {
+            self.values.insert(Arc::clone(name), Arc::new(entry.past_its_time()));
+        }
+    }
+
+    /// Whether what this load brings may be older than what was said meanwhile.
+    pub(super) fn is_poisoned(&self, flight: &Flight<V>) -> bool {
+        flight.is_poisoned.load(Ordering::Relaxed) && !self.ignores_poison
+    }
+
+    /// How many loads were marked so far.
+    pub(super) fn poisoned(&self) -> u64 {
+        self.poisoned.load(Ordering::Relaxed)
+    }
+
+    /// How many values there are, about.
+    pub(super) fn len(&self) -> u64 {
+        self.values.entry_count()
+    }
+
+    fn flights_of(&self, name: &[u8]) -> MutexGuard<'_, Flights<V>> {
+        let hash = usize::try_from(self.hasher.hash_one(name) % LOCKS_U64).unwrap_or(0);
+        self.flights[hash].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const LOCKS_U64: u64 = LOCKS as u64;
+/// What an entry takes beside its name and its value.
+const OVERHEAD: u32 = 160;
+
+impl<V: Clone> Flight<V> {
+    /// Waits until it has ended.
+    pub(super) async fn ended(&self) -> Ended<V> {
+        let mut ended = self.ended.subscribe();
+        loop {
+            if let Some(ended) = &*ended.borrow_and_update() {
+                return ended.clone();
+            }
+            // The sender is in what this borrows.
+            if ended.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl<V: Clone + Send + Sync + 'static> Shelf<V> {
+    /// One that loses the race.
+    pub(super) fn without_poison(bytes: u64, keep: Duration) -> Self {
+        Self { ignores_poison: true, ..Self::new(bytes, keep) }
+    }
+}

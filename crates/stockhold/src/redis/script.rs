@@ -1,0 +1,55 @@
+//! Scripts that Redis runs in one piece.
+
+use ::redis::{Cmd, ToRedisArgs, cmd};
+
+/// A script, known to the server by the SHA-1 of its text.
+#[derive(Debug)]
+pub(crate) struct Script {
+    text: &'static str,
+    hash: String,
+}
+
+impl Script {
+    pub(crate) fn new(text: &'static str) -> Self {
+        Self { text, hash: ::redis::Script::new(text).get_hash().to_owned() }
+    }
+
+    /// It, on these keys. In a Cluster all of them are in one slot.
+    pub(crate) fn on<K: AsRef<[u8]>>(&self, keys: &[K]) -> Run<'_> {
+        let mut args = keys.len().to_redis_args();
+        args.extend(keys.iter().map(|key| key.as_ref().to_vec()));
+        Run { script: self, args }
+    }
+}
+
+/// A script with its keys and arguments.
+#[derive(Debug)]
+pub(crate) struct Run<'a> {
+    script: &'a Script,
+    /// How many keys, the keys, and the arguments.
+    args: Vec<Vec<u8>>,
+}
+
+impl Run<'_> {
+    #[must_use]
+    pub(crate) fn arg(mut self, arg: impl ToRedisArgs) -> Self {
+        self.args.extend(arg.to_redis_args());
+        self
+    }
+
+    /// For a server that knows the script.
+    pub(super) fn by_hash(&self) -> Cmd {
+        self.command("EVALSHA", &self.script.hash)
+    }
+
+    /// For one that does not: from now on it does.
+    pub(super) fn by_text(&self) -> Cmd {
+        self.command("EVAL", self.script.text)
+    }
+
+    fn command(&self, name: &str, script: &str) -> Cmd {
+        let mut command = cmd(name);
+        command.arg(script).arg(&self.args);
+        command
+    }
+}
