@@ -204,10 +204,9 @@ async fn many_who_want_a_row_that_stays_locked_are_told_in_time() {
     apply(&*ledger, 1, vec![ask::create("STUCK", 9_999), ask::create("MUG", 9_999)]).await;
     let settings = Settings { command_deadline: DEADLINE, ..Settings::default() };
     let engine = Engine::builder(ledger).settings(settings).start().expect("it starts");
+    let locked = Arc::clone(&server);
     let holder = tokio::task::spawn_blocking(move || {
-        server.psql(
-            "BEGIN; SELECT FROM stock WHERE sku = 'STUCK' FOR UPDATE; SELECT pg_sleep(4); COMMIT",
-        )
+        locked.psql("BEGIN; SELECT FROM stock WHERE sku = 'STUCK' FOR UPDATE; SELECT pg_sleep(60)")
     });
     while engine_gets(&engine, "STUCK").await {}
     let mut callers = JoinSet::new();
@@ -230,7 +229,10 @@ async fn many_who_want_a_row_that_stays_locked_are_told_in_time() {
         }
         longest = longest.max(took);
     }
-    holder.await.expect("it was locked all the time");
+    let end =
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN%sleep(60)'";
+    assert_eq!(server.psql(end), "t", "it was locked all the time");
+    holder.await.expect_err("it was ended");
     assert_eq!(told, 400);
     assert!(longest < DEADLINE + Duration::from_millis(500), "{longest:?}");
 }
