@@ -8,7 +8,7 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use stockhold::{HoldId, HoldView, Placed, PolicySet, Settled, StockMoved, StockView};
+use stockhold::{HoldId, HoldView, Placed, PolicySet, Settled, StockMoved, StockView, Told};
 
 use crate::wire::{self, Asked, Dependency};
 
@@ -57,6 +57,11 @@ impl Answer {
     /// A stock item as it is.
     pub(crate) fn stock(view: &StockView, asked: Asked) -> Self {
         Self::ok(wire::stock(view, asked))
+    }
+
+    /// A copy of a stock item.
+    pub(crate) fn copy_of_stock(view: &StockView, told: Told) -> Self {
+        Self::ok(wire::copy_of_stock(view, told))
     }
 
     /// How the server is.

@@ -12,14 +12,14 @@ use axum::{
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
-use stockhold::{HoldId, IdempotencyKey, ItemKey, Sku};
+use stockhold::{HoldId, IdempotencyKey, ItemKey, Location, Sku};
 use tokio::time::timeout;
 
 use crate::{
     access::Visit,
     problem::{Kind, Problem},
     settings::{self, Settings},
-    wire::{FromQuery, ItemQuery, parse, refuse_query, word},
+    wire::{Freshness, FromQuery, ItemQuery, parse, refuse_query, word},
 };
 
 /// How large a body may be, and how long it may take to come in.
@@ -79,19 +79,19 @@ impl<S: Send + Sync> FromRequestParts<S> for ItemToChange {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let query = ItemQuery::to_change(&parts.uri)?;
-        Ok(Self(item(sku(parts, state).await?, query)))
+        Ok(Self(item(sku(parts, state).await?, query.location)))
     }
 }
 
-/// The item that path and query name, for a read.
-pub(crate) struct ItemToRead(pub(crate) ItemKey);
+/// The item that path and query name, for a read; and how fresh the answer has to be.
+pub(crate) struct ItemToRead(pub(crate) ItemKey, pub(crate) Freshness);
 
 impl<S: Send + Sync> FromRequestParts<S> for ItemToRead {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let query = ItemQuery::to_read(&parts.uri)?;
-        Ok(Self(item(sku(parts, state).await?, query)))
+        let ItemQuery { location, freshness } = ItemQuery::to_read(&parts.uri)?;
+        Ok(Self(item(sku(parts, state).await?, location), freshness))
     }
 }
 
@@ -258,8 +258,8 @@ async fn sku<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Sku, Proble
     word("sku", &decoded("sku", path)?)
 }
 
-fn item(sku: Sku, query: ItemQuery) -> ItemKey {
-    ItemKey { sku, location: query.location.unwrap_or_default() }
+fn item(sku: Sku, location: Option<Location>) -> ItemKey {
+    ItemKey { sku, location: location.unwrap_or_default() }
 }
 
 async fn read(request: Request) -> Result<Bytes, Problem> {

@@ -30,7 +30,9 @@ pub(crate) async fn ready(State(engine): State<Engine>) -> Result<Answer, Proble
     match timeout(PATIENCE, engine.sealed()).await {
         Ok(Ok(None)) => {
             let ledger = Dependency { name: "ledger", state: "up" };
-            Ok(Answer::health("ready", &[ledger]))
+            let redis = engine.cache().redis.map(|state| Dependency { name: "redis", state });
+            let all: Vec<_> = [Some(ledger), redis].into_iter().flatten().collect();
+            Ok(Answer::health("ready", &all))
         }
         Ok(Ok(Some(why))) => Err(Problem::new(Kind::Unavailable, SEALED)
             .caused_by(Failure::new(FailureKind::Unavailable, why))

@@ -21,7 +21,7 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use stockhold::{Failure, Rejection};
+use stockhold::{ByCopy, Failure, Rejection};
 use tracing::{debug, error, field::display, warn};
 
 use self::kind::Row;
@@ -57,6 +57,7 @@ enum Numbers {
     Dependency { name: &'static str, state: &'static str },
     Scope(Scope),
     Rejection(Box<Rejection>),
+    ByCopy(Box<ByCopy>),
 }
 
 impl Problem {

@@ -8,10 +8,10 @@ mod guide;
 mod layers;
 mod value;
 
-use std::{net::SocketAddr, path::Path, sync::LazyLock};
+use std::{fmt, net::SocketAddr, path::Path, str::FromStr, sync::LazyLock};
 
 use serde::{Deserialize, Serialize};
-use stockhold::Quantity;
+use stockhold::{Failure, Quantity, redis::RedisUrl};
 
 pub(crate) use self::value::text;
 use self::value::{DAY, HOUR, MINUTE, SECOND};
@@ -34,6 +34,8 @@ pub(crate) const DEFAULTS: &str = include_str!("../default.toml");
 pub struct Settings {
     pub server: Server,
     pub ledger: Ledger,
+    pub redis: Redis,
+    pub cache: Cache,
     pub limits: Limits,
     pub engine: Engine,
     pub retention: Retention,
@@ -72,6 +74,47 @@ pub struct Ledger {
     pub cache_mib: Count<1, 65_536>,
     pub connections: Count<2, 1_000>,
     pub allow_unsafe: bool,
+}
+
+/// Redis, which several instances share.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml says what each setting means")]
+pub struct Redis {
+    #[serde(with = "text")]
+    pub url: MaybeRedis,
+    pub namespace: String,
+}
+
+/// Where Redis is, if there is any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MaybeRedis(pub Option<RedisUrl>);
+
+impl FromStr for MaybeRedis {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        let url = text.parse().map_err(|e: Failure| format!("{}", e.chain()))?;
+        Ok(Self(Some(url)))
+    }
+}
+
+impl fmt::Display for MaybeRedis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |url| url.fmt(f))
+    }
+}
+
+/// Copies of stock items.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml says what each setting means")]
+pub struct Cache {
+    pub size_mib: Count<1, 65_536>,
+    pub refuse_within: Lasting<0, { 10 * SECOND }>,
 }
 
 /// What a shopper may ask for.
@@ -203,6 +246,7 @@ impl Settings {
         let limits = self.limits.to_core().check();
         limits.map_err(|e| (format!("limits.{}", e.name), format!("must be {}", e.rule)))?;
         self.server.check()?;
+        self.redis.check()?;
         check_keys(&self.keys)
     }
 }
@@ -221,6 +265,17 @@ impl Server {
             return Err(("server.tls_key".to_owned(), wrong.to_owned()));
         }
         Ok(())
+    }
+}
+
+impl Redis {
+    fn check(&self) -> Result<(), (String, String)> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+        if (1..=64).contains(&self.namespace.len()) && self.namespace.bytes().all(is_plain) {
+            return Ok(());
+        }
+        let wrong = "must have 1 to 64 letters, digits, or any of - _ . :";
+        Err(("redis.namespace".to_owned(), wrong.to_owned()))
     }
 }
 

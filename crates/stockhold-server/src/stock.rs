@@ -14,11 +14,16 @@ use crate::{
 /// `GET /v1/stock/{sku}`
 pub(crate) async fn read(
     State(engine): State<Engine>,
-    ItemToRead(item): ItemToRead,
+    ItemToRead(item, freshness): ItemToRead,
 ) -> Result<Answer, Problem> {
     let asked = Asked::now();
-    let view = engine.stock(&item).await?;
-    Ok(Answer::stock(&view, asked))
+    match freshness.copy() {
+        None => Ok(Answer::stock(&engine.stock(&item).await?, asked)),
+        Some(age) => {
+            let (told, view) = engine.stock_at_most(&item, age).await?;
+            Ok(Answer::copy_of_stock(&view, told))
+        }
+    }
 }
 
 /// `PUT /v1/stock/{sku}`

@@ -22,7 +22,7 @@ mod stock_request;
 use std::fmt;
 
 use serde::{Serialize, Serializer};
-use stockhold::{HoldView, StockMoved, StockView};
+use stockhold::{HoldView, StockMoved, StockView, Told};
 use utoipa::ToSchema;
 
 pub(crate) use batch::{BatchBody, op, operation};
@@ -38,7 +38,7 @@ pub(crate) use moment::{Asked, Rfc3339};
 pub(crate) use page::{
     HoldPageBody, MovementPageBody, StockPageBody, hold_page, movement_page, stock_page,
 };
-pub(crate) use query::{Consistency, ItemQuery, MaxAge, refuse_query};
+pub(crate) use query::{Consistency, Freshness, ItemQuery, MaxAge, refuse_query};
 pub(crate) use request::{
     ConfirmBody, ExtendBody, OpenLinesBody, PlaceBody, ReleaseBody, RevokeBody,
 };
@@ -46,7 +46,7 @@ pub(crate) use row::{BadRowBody, Format, ImportedBody, RowBody, StockRowBody};
 pub(crate) use schema::{
     After, ExportFormat, ImportMode, Limit, Prefix, State, choice, integer, nullable, refer, typed,
 };
-pub(crate) use stock::{ItemBody, MovedBody, MovementBody};
+pub(crate) use stock::{ItemBody, MovedBody, MovementBody, who};
 pub(crate) use stock_request::{AdjustmentBody, PolicyBody};
 
 /// Writes the answer to a verb on a hold.
@@ -58,6 +58,11 @@ pub(crate) fn hold(view: &HoldView, reacquired: bool, asked: Asked) -> Vec<u8> {
 /// Writes a stock item.
 pub(crate) fn stock(view: &StockView, asked: Asked) -> Vec<u8> {
     write(&ItemBody::since(view, asked), 512)
+}
+
+/// Writes a copy of a stock item.
+pub(crate) fn copy_of_stock(view: &StockView, told: Told) -> Vec<u8> {
+    write(&ItemBody::told(view, told), 512)
 }
 
 /// Writes a movement and its item.

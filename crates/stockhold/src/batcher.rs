@@ -6,6 +6,7 @@
 //! that a rush of places cannot hold up a confirm, nor a sweep either of them.
 
 use std::{
+    fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -13,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use stockhold_core::{Action, Command, HoldId, HoldState, Outcome, Rejection};
+use stockhold_core::{Action, Command, HoldId, HoldState, ItemKey, Outcome, Rejection};
 use tokio::sync::{Notify, oneshot};
 use tracing::{error, warn};
 
@@ -63,6 +64,27 @@ struct Shared {
     lanes: usize,
     /// The number of the next group.
     groups: AtomicU64,
+    /// Whoever keeps copies of stock items.
+    watcher: Option<Arc<dyn Watcher>>,
+}
+
+/// Keeps copies of stock items, and is told when one of them is old.
+pub(crate) trait Watcher: fmt::Debug + Send + Sync {
+    /// These have changed, or may have; each is of this version at least. Told before anybody is answered:
+    /// must not wait.
+    fn changed(&self, items: &[(Arc<ItemKey>, u64)]);
+}
+
+/// What a lane is made of.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<IdSource>,
+    pub(crate) alarm: Arc<Alarm>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) settings: Settings,
+    pub(crate) watcher: Option<Arc<dyn Watcher>>,
 }
 
 /// Why a batch was not applied, after everything was done to find out.
@@ -76,14 +98,8 @@ enum Setback {
 }
 
 impl Lane {
-    pub(crate) fn new(
-        ledger: Arc<dyn Ledger>,
-        clock: Arc<dyn Clock>,
-        ids: Arc<IdSource>,
-        alarm: Arc<Alarm>,
-        metrics: Arc<Metrics>,
-        settings: Settings,
-    ) -> Self {
+    pub(crate) fn new(surroundings: Surroundings) -> Self {
+        let Surroundings { ledger, clock, ids, alarm, metrics, settings, watcher } = surroundings;
         let shared = Shared {
             queues: Mutex::default(),
             ready: Notify::new(),
@@ -98,6 +114,7 @@ impl Lane {
             metrics,
             settings,
             groups: AtomicU64::new(0),
+            watcher,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -258,6 +275,7 @@ impl Lane {
             });
             match self.apply(&batch, &mut piece).await {
                 Ok(applied) => {
+                    self.tell(&applied);
                     self.shared.metrics.applied(&batch.commands, &applied);
                     self.answer(piece, applied);
                 }
@@ -361,6 +379,7 @@ impl Lane {
             Err(ApplyError::Stuck { commands, failure }) => Err(Setback::Stuck(commands, failure)),
             Err(ApplyError::Unknown { applied, failure }) => {
                 warn!(error = %failure.chain(), "the outcome of a batch is unknown");
+                self.tell(&applied);
                 let until = begun.saturating_add(limit);
                 self.resolve(batch.id, *applied, failure, until).await
             }
@@ -391,6 +410,12 @@ impl Lane {
             }
         }
         Err(Setback::Unavailable(unknown().caused_by(failure)))
+    }
+
+    fn tell(&self, applied: &Applied) {
+        if let Some(watcher) = &self.shared.watcher {
+            watcher.changed(&applied.changed);
+        }
     }
 
     fn answer(&self, piece: Piece, applied: Applied) {

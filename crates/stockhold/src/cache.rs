@@ -39,27 +39,28 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use stockhold_core::Timestamp;
-use tokio::task::AbortHandle;
+use tokio::{sync::Notify, task::AbortHandle};
 use tracing::warn;
 
 use self::{
     age::SourceClock,
     depot::{Depot, Filled, Found, Token, random_token},
     gate::Gate,
-    link::{Link, Listener},
+    link::{Heard, Link, Listener},
     shelf::{Boarding, Ended, Entry, Flight, Name, Plan, Shelf},
 };
 use crate::{
     Failure, FailureKind,
     clock::{Clock, SystemClock, within},
-    redis::Redis,
+    redis::{Redis, Trouble},
 };
 
 mod age;
 mod backlog;
 mod depot;
-mod gate;
+pub(crate) mod gate;
 mod link;
 mod policy;
 mod read;
@@ -69,7 +70,7 @@ pub use backlog::Invalidated;
 pub use policy::Policy;
 pub use read::{Origin, Read, Reason};
 
-use backlog::{Backlog, Next};
+use backlog::{Backlog, Owing};
 
 /// What values are found by.
 pub trait CacheKey: Clone + Send + Sync + 'static {
@@ -93,7 +94,7 @@ pub struct Loaded<V> {
     pub value: Option<V>,
     /// Counts up with every change.
     pub version: u64,
-    /// The moment, on the source's clock, at which it was so.
+    /// The moment, on the source's clock, at which it was so. Means nothing if there is nothing.
     pub as_of: Timestamp,
 }
 
@@ -103,10 +104,10 @@ impl<V> Loaded<V> {
         Self { value: Some(value), version, as_of }
     }
 
-    /// There is nothing.
+    /// There is nothing, and nobody says when.
     #[must_use]
-    pub const fn nothing(as_of: Timestamp) -> Self {
-        Self { value: None, version: 0, as_of }
+    pub fn nothing() -> Self {
+        Self { value: None, version: 0, as_of: Timestamp::default() }
     }
 }
 
@@ -132,6 +133,7 @@ struct Shared<K, V> {
     depot: Option<Depot>,
     link: Arc<Link>,
     backlog: Backlog,
+    owes: Notify,
     clock: SourceClock,
     policy: Policy,
     reads: [AtomicU64; ORIGINS.len()],
@@ -179,8 +181,9 @@ impl<K, V> fmt::Debug for Builder<K, V> {
 pub struct Health {
     /// Whether it is told of what others change.
     pub is_linked: bool,
-    /// Whether so much has failed that Redis is not asked.
-    pub is_open: bool,
+    /// How Redis is, if there is one: `up`; `down`, nobody would tell; `open`, so much has failed that it is
+    /// not asked.
+    pub redis: Option<&'static str>,
     /// Invalidations that Redis does not know of yet.
     pub queued: usize,
     /// Values in this process, about.
@@ -224,6 +227,7 @@ impl<K: CacheKey, V: CacheValue> Builder<K, V> {
             depot,
             link: Arc::default(),
             backlog: Backlog::default(),
+            owes: Notify::new(),
             clock: SourceClock::default(),
             policy,
             reads: Default::default(),
@@ -273,20 +277,42 @@ impl<K: CacheKey, V: CacheValue> TieredCache<K, V> {
         reads
     }
 
+    /// What this process has under a key, however old; nothing is loaded.
+    #[must_use]
+    pub fn peek(&self, key: &K) -> Option<Read<V>> {
+        let entry = self.shared.shelf.get(&key.name())?;
+        Some(entry.told(Origin::L1, None, SystemClock.boot()))
+    }
+
+    /// Loads what this process does not have, without anybody waiting for it.
+    pub fn warm(&self, key: &K) {
+        let (shared, name) = (&self.shared, Name::from(key.name()));
+        if shared.shelf.get(&name).is_none() {
+            let plan = shared.plan(SystemClock.boot(), Way::ByDepot);
+            if let Boarding::Pilot(flight) = shared.shelf.board(&name, plan, |_| true) {
+                shared.take_off(key, &name, &flight);
+            }
+        }
+    }
+
     /// Hands in what somebody knows who has just changed the source, or read it. `since`: the source was
     /// asked after that moment of the boot clock.
     pub async fn publish(&self, key: &K, loaded: Loaded<V>, since: Duration) {
         let (shared, name) = (&self.shared, Name::from(key.name()));
-        shared.clock.learn(since, loaded.as_of);
+        if loaded.value.is_some() {
+            shared.clock.learn(since, loaded.as_of);
+        }
         let life = shared.link.life();
         let entry = shared.entry(&loaded, life, since, Duration::ZERO);
         shared.shelf.put(&name, &entry);
-        if let (Some(depot), Some(bytes)) = (&shared.depot, sealed(&loaded))
-            && !shared.backlog.covers(&name)
-            // What cannot be told is read from the source in time.
-            && depot.publish(&name, loaded.version, &bytes).await.is_err()
-        {
-            shared.backlog.add(&name, loaded.version);
+        let (Some(depot), Some(bytes)) = (&shared.depot, sealed(&loaded)) else { return };
+        if shared.backlog.covers(&name) {
+            return;
+        }
+        match depot.publish(&name, loaded.version, &bytes).await {
+            Ok(Filled::Yes) => shared.shelf.put(&name, &Arc::new(entry.told_of())),
+            Ok(Filled::Gone | Filled::Foreign | Filled::Below) => {}
+            Err(_) => drop(shared.backlog.add(&name, loaded.version)),
         }
     }
 
@@ -306,6 +332,17 @@ impl<K: CacheKey, V: CacheValue> TieredCache<K, V> {
         invalidated
     }
 
+    /// The same without waiting for Redis, which is told behind. Until it is, this process does not ask it for
+    /// this key. What nobody has asked Redis for is not remembered there.
+    pub fn invalidate_soon(&self, key: &K, version: u64) {
+        let (shared, name) = (&self.shared, Name::from(key.name()));
+        if shared.depot.is_some() {
+            shared.backlog.add(&name, version);
+            shared.owes.notify_one();
+        }
+        shared.shelf.invalidate(&name);
+    }
+
     /// The value may still be served, marked as stale, while there is no other.
     pub fn expire(&self, key: &K) {
         self.shared.shelf.expire(&Name::from(key.name()));
@@ -317,7 +354,11 @@ impl<K: CacheKey, V: CacheValue> TieredCache<K, V> {
         let Shared { shelf, link, backlog, depot, .. } = &*self.shared;
         Health {
             is_linked: link.is_up(),
-            is_open: depot.as_ref().is_some_and(Depot::is_open),
+            redis: depot.as_ref().map(|depot| match (depot.is_open(), link.is_up()) {
+                (true, _) => "open",
+                (false, true) => "up",
+                (false, false) => "down",
+            }),
             queued: backlog.len(),
             values: shelf.len(),
             poisoned: shelf.poisoned(),
@@ -363,15 +404,16 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
         most: Option<Duration>,
     ) -> Result<Read<V>, Arc<Failure>> {
         let name = Name::from(key.name());
-        let now = SystemClock.boot();
+        // Before the look: what was heard of until then is not there any more.
+        let (heard, now) = (self.heard(), SystemClock.boot());
         let young = |age: Duration| most.is_none_or(|most| age <= most);
         let known = self.shelf.get(&name);
         if let Some(entry) = &known
             && self.is_fresh(entry, now)
-            && young(self.age(entry, now))
+            && young(entry.age(heard, now))
         {
             self.look_ahead(key, &name, entry, now);
-            return Ok(self.told(entry, Origin::L1, now));
+            return Ok(entry.told(Origin::L1, heard, now));
         }
         // With a bound nothing stale is served.
         let stale = known.filter(|entry| most.is_none() && self.may_be_stale(entry, now));
@@ -380,9 +422,10 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
         match within(&SystemClock, limit, self.bring_young(key, &name, most)).await {
             Some(Ok(entry)) => {
                 let then = SystemClock.boot();
-                let age = self.age(&entry, then);
+                // It may have been invalidated on its way: what was heard since says nothing of it.
+                let age = entry.age(None, then);
                 if young(age) {
-                    Ok(self.told(&entry, entry.origin, then))
+                    Ok(entry.told(entry.origin, None, then))
                 } else {
                     Err(too_old(age))
                 }
@@ -400,7 +443,7 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
         most: Option<Duration>,
     ) -> Ended<V> {
         let entry = self.fly(key, name, Way::ByDepot, most).await?;
-        let age = self.age(&entry, SystemClock.boot());
+        let age = entry.age(None, SystemClock.boot());
         if most.is_none_or(|most| age <= most) {
             return Ok(entry);
         }
@@ -452,13 +495,12 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
         };
         if flight.plan.is_straight {
             let (entry, loaded) = self.ask_source(key, flight).await?;
-            if let Some(bytes) = sealed(&loaded)
-                && !self.shelf.is_poisoned(flight)
-            {
-                // It need not be told: there is a source.
-                let _ = depot.publish(name, loaded.version, &bytes).await;
-            }
-            return Ok(entry);
+            let Some(bytes) = sealed(&loaded).filter(|_| !self.shelf.is_poisoned(flight)) else {
+                return Ok(entry);
+            };
+            let published = depot.publish(name, loaded.version, &bytes).await;
+            let is_told = matches!(published, Ok(Filled::Yes));
+            return Ok(if is_told { Arc::new(entry.told_of()) } else { entry });
         }
         let token = random_token();
         match self.find(depot, name, flight, &token).await {
@@ -480,9 +522,9 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
         loop {
             match depot.get_or_lease(name, token).await.ok()? {
                 Found::Value { version, left, bytes } => {
-                    // What this version cannot read, and what is of unknown age, is loaded.
+                    // What this version cannot read, and what may be old, is loaded.
                     let entry = self.unsealed(flight, version, left, &bytes);
-                    return entry.map(Find::Entry);
+                    return entry.filter(|entry| self.is_sure(entry)).map(Find::Entry);
                 }
                 Found::Lease { floor } => return Some(Find::Lease(floor)),
                 Found::Wait(left) => {
@@ -511,7 +553,8 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
         };
         let (entry, Loaded { version, .. }) = asked?;
         match depot.fill(name, token, version, &bytes).await {
-            Ok(Filled::Yes) | Err(_) => Ok(entry),
+            Ok(Filled::Yes) => Ok(Arc::new(entry.told_of())),
+            Err(_) => Ok(entry),
             // Somebody has invalidated it since. Who has waited for it may have it; nobody after.
             Ok(Filled::Gone | Filled::Foreign) => Ok(Arc::new(entry.outdated())),
             Ok(Filled::Below) => {
@@ -528,7 +571,9 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
     ) -> Result<(Arc<Entry<V>>, Loaded<V>), Arc<Failure>> {
         let since = SystemClock.boot();
         let loaded = self.gate.load(key.clone()).await?;
-        self.clock.learn(since, loaded.as_of);
+        if loaded.value.is_some() {
+            self.clock.learn(since, loaded.as_of);
+        }
         let cost = SystemClock.boot().saturating_sub(since);
         Ok((self.entry(&loaded, flight.plan.life, since, cost), loaded))
     }
@@ -557,6 +602,7 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
             life,
             weight: loaded.value.as_ref().map_or(0, weight),
             origin: Origin::Source,
+            is_told: self.policy.only_writer,
             is_outdated: false,
         })
     }
@@ -571,17 +617,32 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
     ) -> Option<Arc<Entry<V>>> {
         let (as_of, value) = bytes.split_first_chunk::<8>()?;
         let as_of = Timestamp::from_millis(i64::from_be_bytes(*as_of));
-        let since = self.clock.on_boot_clock(as_of, SystemClock.boot())?;
+        let now = SystemClock.boot();
+        let since = self.clock.on_boot_clock(as_of, now);
+        let since = since.unwrap_or_else(|| now.saturating_sub(self.oldest(left)));
         let loaded = Loaded { value: Some(V::decode(value)?), version, as_of };
         let entry = self.entry(&loaded, flight.plan.life, since, Duration::ZERO);
         let entry = Arc::into_inner(entry)?;
         let fresh_until = entry.fresh_until.min(entry.stored.saturating_add(left));
-        Some(Arc::new(Entry { fresh_until, origin: Origin::L2, ..entry }))
+        Some(Arc::new(Entry { fresh_until, origin: Origin::L2, is_told: true, ..entry }))
+    }
+
+    /// Whether somebody would have told if it were old: while nobody can tell this process, perhaps nobody can
+    /// tell Redis either.
+    fn is_sure(&self, entry: &Entry<V>) -> bool {
+        self.link.is_up() || entry.age(None, SystemClock.boot()) <= self.policy.unlinked_ttl
+    }
+
+    /// How old a value in Redis is at most that lives on for so long: it was put there by somebody who had not
+    /// waited for longer than anybody does.
+    fn oldest(&self, left: Duration) -> Duration {
+        const SLACK: Duration = Duration::from_secs(1);
+        let Policy { ttl, hard_deadline, .. } = self.policy;
+        ttl.saturating_sub(left).saturating_add(hard_deadline).saturating_add(SLACK)
     }
 
     fn is_fresh(&self, entry: &Entry<V>, now: Duration) -> bool {
-        let is_told = self.policy.only_writer || self.link.is_up();
-        let until = if is_told {
+        let until = if self.policy.only_writer || entry.is_told && self.link.is_up() {
             entry.fresh_until
         } else {
             entry.fresh_until.min(entry.stored.saturating_add(self.policy.unlinked_ttl))
@@ -595,26 +656,12 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
     }
 
     fn or_stale(&self, stale: Option<Arc<Entry<V>>>, reason: Reason) -> Option<Read<V>> {
-        stale.map(|entry| self.told(&entry, Origin::Stale(reason), SystemClock.boot()))
+        stale.map(|entry| entry.told(Origin::Stale(reason), None, SystemClock.boot()))
     }
 
-    /// How old it is: nothing that the source was told longer ago is missing.
-    fn age(&self, entry: &Entry<V>, now: Duration) -> Duration {
-        let heard = self.link.heard().filter(|_| self.policy.writers_wait);
-        let heard = heard.filter(|_| entry.life == self.link.life()).unwrap_or_default();
-        now.saturating_sub(entry.since.max(heard))
-    }
-
-    fn told(&self, entry: &Entry<V>, origin: Origin, now: Duration) -> Read<V> {
-        let age = self.age(entry, now);
-        let younger = now.saturating_sub(entry.since).saturating_sub(age);
-        Read {
-            value: entry.value.clone(),
-            version: entry.version,
-            origin,
-            age,
-            as_of: entry.as_of.after(younger),
-        }
+    /// Until when everything that was said was heard of, if that makes a value younger.
+    fn heard(&self) -> Option<Heard> {
+        self.link.heard().filter(|_| self.policy.writers_wait)
     }
 
     /// Loads a value that is in demand before its time has come, the sooner the longer that takes: each
@@ -669,26 +716,43 @@ impl<K: CacheKey, V: CacheValue> Listener for Shared<K, V> {
 /// Works off what Redis is owed, as soon as it can be told.
 async fn tell<K: CacheKey, V: CacheValue>(shared: Weak<Shared<K, V>>) {
     loop {
-        SystemClock.sleep(LONG).await;
-        let Some(shared) = shared.upgrade() else { return };
-        let Some(depot) = &shared.depot else { return };
-        loop {
-            let next = shared.backlog.next();
-            let told = match &next {
-                Next::Nothing => break,
-                Next::One(name, floor) => depot.invalidate(name, *floor).await.map(drop),
-                Next::Everything(_) => depot.invalidate_all().await,
-            };
-            if told.is_err() {
+        {
+            let Some(shared) = shared.upgrade() else { return };
+            // What Redis could not be told is tried again after a while.
+            within(&SystemClock, AGAIN, shared.owes.notified()).await;
+        }
+        while let Some(shared) = shared.upgrade() {
+            let next = shared.backlog.next(AT_ONCE);
+            if next.is_nothing() || shared.tell(&next).await.is_err() {
                 break;
-            }
-            // Whoever reads from now on may find in Redis what was filled in since.
-            match &next {
-                Next::One(name, _) => shared.shelf.invalidate(name),
-                _ => shared.shelf.invalidate_all(),
             }
             shared.backlog.done(&next);
         }
+    }
+}
+
+/// So many invalidations are on their way to Redis at once.
+const AT_ONCE: usize = 256;
+const AGAIN: Duration = Duration::from_millis(100);
+
+impl<K: CacheKey, V: CacheValue> Shared<K, V> {
+    async fn tell(&self, owed: &Owing) -> Result<(), Trouble> {
+        let Some(depot) = &self.depot else { return Ok(()) };
+        match owed {
+            Owing::Some(floors) => {
+                let telling = floors.iter().map(|(name, floor)| depot.forget(name, *floor));
+                for told in join_all(telling).await {
+                    told?;
+                }
+                // Whoever reads from now on may find in Redis what was filled in since.
+                floors.iter().for_each(|(name, _)| self.shelf.invalidate(name));
+            }
+            Owing::Everything(_) => {
+                depot.invalidate_all().await?;
+                self.shelf.invalidate_all();
+            }
+        }
+        Ok(())
     }
 }
 

@@ -38,7 +38,9 @@
 use std::{future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use stockhold_core::{Command, HoldState, Limits, Outcome, Rejection, Timestamp};
+use stockhold_core::{
+    Command, HoldState, IdempotencyKey, KeyId, Limits, Outcome, Rejection, Timestamp,
+};
 
 use crate::{
     FailureKind,
@@ -76,11 +78,12 @@ pub trait Fixture: Send + Sync {
 macro_rules! conformance_suite {
     ($suite:ident, $fixture:expr) => {
         $crate::conformance_suite! { $suite, $fixture,
-            answers_in_order a_rejection_spoils_nothing applied_is_durable commands_see_each_other
+            answers_in_order a_rejection_spoils_nothing a_batch_tells_what_it_changed
+            applied_is_durable commands_see_each_other
             a_sign_of_life an_outage_gives_grace ledger_time_never_goes_back runs_to_its_end
             landed_finds_the_last_batch landed_denies_what_it_never_saw
             reads_see_what_was_answered a_due_hold_shows_as_expired
-            an_item_knows_its_next_deadline
+            an_item_knows_its_next_deadline many_items_are_read_as_one_is a_known_key_is_known
             holds_come_newest_first holds_are_found_by_owner_and_state
             active_holds_are_found_by_sku
             items_come_in_the_order_of_their_bytes items_are_found_by_prefix
@@ -141,6 +144,31 @@ pub async fn a_rejection_spoils_nothing(fixture: &dyn Fixture) {
     assert_eq!(desk.words(granted).await, ["ok", "ok"]);
     assert_eq!(desk.units("A").await, [10, 10, 0, 0]);
     desk.verify().await;
+}
+
+/// Each stock item that is not as it was, with its version; also those of holds that died on the way.
+pub async fn a_batch_tells_what_it_changed(fixture: &dyn Fixture) {
+    let desk = Desk::open(fixture).await;
+    let changed = async |commands: &[Command]| {
+        let applied = desk.applied(commands.iter().cloned()).await;
+        let mut skus = Vec::new();
+        for (key, version) in &applied.changed {
+            let view = desk.ledger().stock(key).await.expect("the ledger answers");
+            assert_eq!(view.map(|view| view.item.version), Some(*version));
+            skus.push(key.sku.as_str().to_owned());
+        }
+        skus.sort_unstable();
+        skus
+    };
+    let all = ["MUG", "HAT", "CAP"].map(|sku| ask::create(sku, 1));
+    assert_eq!(changed(&all).await, ["CAP", "HAT", "MUG"]);
+    let both = ask::place_for(1_000, 1, &[("MUG", 1), ("HAT", 1)]);
+    assert_eq!(changed(&[both]).await, ["HAT", "MUG"]);
+    assert!(changed(&[ask::place(2, &[("MUG", 1)]), ask::confirm(9)]).await.is_empty());
+    assert!(changed(&[]).await.is_empty());
+    desk.pass(2 * SECOND).await;
+    // The first one gives its hat back as well.
+    assert_eq!(changed(&[ask::place(3, &[("MUG", 1)])]).await, ["HAT", "MUG"]);
 }
 
 /// What was answered is there after the ledger is opened again.
@@ -381,6 +409,42 @@ pub async fn an_item_knows_its_next_deadline(fixture: &dyn Fixture) {
     desk.pass_silently(32 * SECOND);
     desk.answers([]).await;
     assert_eq!(next("A").await, Some(42 * SECOND));
+}
+
+/// Every key under which something was answered; one that was refused may be known or not.
+pub async fn a_known_key_is_known(fixture: &dyn Fixture) {
+    let desk = Desk::open(fixture).await;
+    let keys = ["place", "receive", "never"].map(|key| {
+        let verb = if key == "receive" { "receive" } else { "place" };
+        KeyId::of(verb, &IdempotencyKey::new(key).expect("a key"))
+    });
+    let known = async || desk.ledger().knows(&keys).await.expect("the ledger answers");
+    assert_eq!(known().await.len(), 3);
+    desk.answers([
+        ask::create("MUG", 5),
+        ask::keyed("place", ask::place(1, &[("MUG", 1)])),
+        ask::keyed("receive", ask::receive("MUG", 1)),
+    ])
+    .await;
+    assert_eq!(known().await[..2], [true, true]);
+    desk.answers([ask::release(1)]).await;
+    assert_eq!(known().await[..2], [true, true]);
+    assert!(desk.ledger().knows(&[]).await.expect("the ledger answers").is_empty());
+}
+
+/// As by [`Ledger::stock`], each, and in the order in which they were asked for.
+pub async fn many_items_are_read_as_one_is(fixture: &dyn Fixture) {
+    let desk = Desk::open(fixture).await;
+    desk.answers([ask::create("MUG", 5), ask::create("HAT", 1), ask::create("CAP", 0)]).await;
+    desk.answers([ask::place(1, &[("MUG", 2)]), ask::place(2, &[("MUG", 1), ("HAT", 1)])]).await;
+    let keys = ["HAT", "NO-SUCH-THING", "MUG", "CAP", "MUG"].map(ask::item);
+    let many = desk.ledger().stock_of(&keys).await.expect("the ledger answers");
+    for (key, view) in keys.iter().zip(&many) {
+        assert_eq!(*view, desk.ledger().stock(key).await.expect("the ledger answers"));
+    }
+    let units = |n: usize| many[n].as_ref().map(|view| view.item.available().get());
+    assert_eq!([0, 1, 2, 3, 4].map(units), [Some(0), None, Some(2), Some(0), Some(2)]);
+    assert!(desk.ledger().stock_of(&[]).await.expect("the ledger answers").is_empty());
 }
 
 /// Due holds come in order of their deadlines, and only active ones.

@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     Failure, FailureKind, Metrics, Settings,
-    batcher::Lane,
+    batcher::{Lane, Surroundings},
     clock::{Clock, SystemClock, within},
     ids::IdSource,
     keeper::Keeper,
@@ -26,7 +26,13 @@ mod many;
 mod operation;
 mod reads;
 mod verbs;
+#[cfg(feature = "redis")]
+mod views;
 
+#[cfg(feature = "redis")]
+use self::views::Views;
+#[cfg(feature = "redis")]
+pub use self::{reads::Told, views::CacheOptions};
 pub use operation::{Adjustment, ConfirmRequest, Load, Operation, PlaceRequest};
 
 /// Holds stock on a ledger. Clones are handles on the same engine.
@@ -61,6 +67,8 @@ struct Shared {
     settings: Settings,
     ids: Arc<IdSource>,
     metrics: Arc<Metrics>,
+    #[cfg(feature = "redis")]
+    views: Views,
     stop: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -80,6 +88,8 @@ pub struct EngineBuilder {
     clock: Arc<dyn Clock>,
     settings: Settings,
     sweeps: bool,
+    #[cfg(feature = "redis")]
+    cache: CacheOptions,
 }
 
 impl EngineBuilder {
@@ -106,6 +116,14 @@ impl EngineBuilder {
         self
     }
 
+    /// Keeps copies of stock items like this, for [`Engine::stock_at_most`].
+    #[cfg(feature = "redis")]
+    #[must_use]
+    pub fn cache(mut self, cache: CacheOptions) -> Self {
+        self.cache = cache;
+        self
+    }
+
     /// Starts the engine on the current tokio runtime.
     ///
     /// # Errors
@@ -116,18 +134,30 @@ impl EngineBuilder {
         crate::crash::arm();
         #[cfg(feature = "conformance")]
         crate::bug::arm();
+        #[cfg(feature = "redis")]
+        let Self { ledger, clock, settings, sweeps, cache } = self;
+        #[cfg(not(feature = "redis"))]
         let Self { ledger, clock, settings, sweeps } = self;
         let ids = Arc::new(IdSource::new(Arc::clone(&clock)));
         let alarm = Arc::new(Alarm::new(Arc::clone(&clock)));
-        let metrics = Arc::new(Metrics::of(&ledger));
-        let lane = Lane::new(
-            Arc::clone(&ledger),
-            Arc::clone(&clock),
-            Arc::clone(&ids),
-            Arc::clone(&alarm),
-            Arc::clone(&metrics),
-            settings.clone(),
-        );
+        let metrics = Metrics::of(&ledger);
+        #[cfg(feature = "redis")]
+        let views = Views::new(&ledger, cache);
+        #[cfg(feature = "redis")]
+        let metrics = metrics.with(views.metrics());
+        let metrics = Arc::new(metrics);
+        let lane = Lane::new(Surroundings {
+            ledger: Arc::clone(&ledger),
+            clock: Arc::clone(&clock),
+            ids: Arc::clone(&ids),
+            alarm: Arc::clone(&alarm),
+            metrics: Arc::clone(&metrics),
+            settings: settings.clone(),
+            #[cfg(feature = "redis")]
+            watcher: Some(Arc::new(views.clone())),
+            #[cfg(not(feature = "redis"))]
+            watcher: None,
+        });
         let (stop, stopped) = watch::channel(false);
         let mut tasks = vec![tokio::spawn(lane.clone().run())];
         if sweeps {
@@ -151,7 +181,18 @@ impl EngineBuilder {
         tasks.push(tokio::spawn(keeper.run(stopped)));
         let tasks = Mutex::new(tasks);
         Ok(Engine {
-            shared: Arc::new(Shared { lane, ledger, clock, settings, ids, metrics, stop, tasks }),
+            shared: Arc::new(Shared {
+                lane,
+                ledger,
+                clock,
+                settings,
+                ids,
+                metrics,
+                #[cfg(feature = "redis")]
+                views,
+                stop,
+                tasks,
+            }),
         })
     }
 }
@@ -171,7 +212,14 @@ impl Engine {
     #[must_use]
     pub fn builder(ledger: Arc<dyn Ledger>) -> EngineBuilder {
         let (clock, settings) = (Arc::new(SystemClock), Settings::default());
-        EngineBuilder { ledger, clock, settings, sweeps: true }
+        EngineBuilder {
+            ledger,
+            clock,
+            settings,
+            sweeps: true,
+            #[cfg(feature = "redis")]
+            cache: CacheOptions::default(),
+        }
     }
 
     /// An engine that forgets everything in the end: for tests of the shop that embeds it.

@@ -10,12 +10,46 @@ pub enum Error {
     /// The rules say no. Asking again helps only if [`Rejection::is_transient`].
     #[error(transparent)]
     Rejected(Box<Rejection>),
+    /// The rules would say no, by a copy of the stock items that is young enough to be sure of that: nothing
+    /// asked the ledger. Only of a place, and only [`Rejection::InsufficientStock`].
+    #[cfg(feature = "redis")]
+    #[error("{}", .0.rejection)]
+    RejectedByCopy(Box<ByCopy>),
     /// It could not be carried out; the kind says what to do next.
     #[error(transparent)]
     Failed(#[from] Failure),
 }
 
+/// A rejection, and the copy that it was read from.
+#[cfg(feature = "redis")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ByCopy {
+    /// Why not.
+    pub rejection: Rejection,
+    /// Where the oldest copy was found.
+    pub origin: crate::cache::Origin,
+    /// Of which moment it was, on the ledger's clock.
+    pub as_of: stockhold_core::Timestamp,
+}
+
 impl Error {
+    /// Why the rules say no, whoever has applied them; none if it could not be carried out.
+    ///
+    /// ```
+    /// # use stockhold::*;
+    /// let no = Error::from(Rejection::IdempotencyKeyReused);
+    /// assert_eq!(no.rejection().map(Rejection::code), Some("idempotency_key_reused"));
+    /// ```
+    #[must_use]
+    pub fn rejection(&self) -> Option<&Rejection> {
+        match self {
+            Self::Rejected(rejection) => Some(rejection),
+            #[cfg(feature = "redis")]
+            Self::RejectedByCopy(by) => Some(&by.rejection),
+            Self::Failed(_) => None,
+        }
+    }
+
     /// It with all that lies behind it, in one line; see [`Failure::chain`].
     #[must_use]
     pub fn chain(&self) -> impl fmt::Display {

@@ -242,5 +242,6 @@ fn answers_nobody_may_see(batch: &Batch) -> Applied {
     let lie = |_: &Command| Err(Rejection::Damaged { what: "an answer from nowhere".to_owned() });
     let answers = batch.commands.iter().map(lie).collect();
     let traffic = Traffic::default();
-    Applied { answers, next_due: None, active_holds: Some(0), traffic, races: 0 }
+    let (active_holds, changed) = (Some(0), Vec::new());
+    Applied { answers, next_due: None, active_holds, traffic, races: 0, changed }
 }

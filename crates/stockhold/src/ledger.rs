@@ -13,8 +13,8 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use stockhold_core::{
-    Book, Command, HoldId, HoldView, ItemKey, Movement, Outcome, Rejection, StockView, Timestamp,
-    Traffic, verify::Report,
+    Book, Command, HoldId, HoldView, ItemKey, KeyId, Movement, Outcome, Rejection, StockView,
+    Timestamp, Traffic, verify::Report,
 };
 
 use crate::Failure;
@@ -64,6 +64,8 @@ pub struct Applied {
     pub traffic: Traffic,
     /// How often it was begun anew because somebody else was first.
     pub races: u64,
+    /// The stock items that it has changed, each with its version since.
+    pub changed: Vec<(Arc<ItemKey>, u64)>,
 }
 
 impl Applied {
@@ -75,7 +77,14 @@ impl Applied {
     ) -> Self {
         let next_due = book.next_deadline().map(|at| at.since(now));
         let (active_holds, traffic) = (Some(book.active_holds()), book.traffic());
-        Self { answers, next_due, active_holds, traffic, races: 0 }
+        let changed = Self::changed(book);
+        Self { answers, next_due, active_holds, traffic, races: 0, changed }
+    }
+
+    /// What has changed in a book that is to be written.
+    pub(crate) fn changed(book: &Book) -> Vec<(Arc<ItemKey>, u64)> {
+        let items = book.changed_items();
+        items.map(|(item, _)| (Arc::clone(&item.key), item.version)).collect()
     }
 }
 
@@ -143,6 +152,7 @@ pub trait Ledger: Debug + Send + Sync + 'static {
     /// - `answers_in_order`: there is one answer for each command, in the order of the commands.
     /// - `a_rejection_spoils_nothing`: a refused command changes nothing; its neighbours are
     ///   applied.
+    /// - `a_batch_tells_what_it_changed`: each stock item that is not as it was, with its version.
     /// - `applied_is_durable`: what was answered is there after the ledger is opened again.
     /// - `commands_see_each_other`: a command meets the rows as the one before it left them.
     /// - `a_sign_of_life`: an empty batch counts as a sign of life of the ledger (R17).
@@ -186,6 +196,34 @@ pub trait Ledger: Debug + Send + Sync + 'static {
     /// # Errors
     /// `Unavailable` if the ledger cannot be asked.
     async fn stock(&self, key: &ItemKey) -> Result<Option<StockView>, Failure>;
+
+    /// The same for many, one answer for each, in their order.
+    ///
+    /// # Behavior
+    /// - `many_items_are_read_as_one_is`: as by [`Ledger::stock`], each.
+    ///
+    /// # Errors
+    /// `Unavailable` if the ledger cannot be asked.
+    async fn stock_of(&self, keys: &[ItemKey]) -> Result<Vec<Option<StockView>>, Failure> {
+        let mut views = Vec::with_capacity(keys.len());
+        for key in keys {
+            views.push(self.stock(key).await?);
+        }
+        Ok(views)
+    }
+
+    /// Which of these keys it knows, in their order. One that cannot say so cheaply knows all of them: then
+    /// whoever asks has to look closer.
+    ///
+    /// # Behavior
+    /// - `a_known_key_is_known`: every key under which something was answered, at least until it may be
+    ///   removed.
+    ///
+    /// # Errors
+    /// `Unavailable` if the ledger cannot be asked.
+    async fn knows(&self, keys: &[KeyId]) -> Result<Vec<bool>, Failure> {
+        Ok(vec![true; keys.len()])
+    }
 
     /// Holds, newest first: by id, from the highest down.
     ///
@@ -275,6 +313,12 @@ pub trait Ledger: Debug + Send + Sync + 'static {
 
     /// What somebody should look at; none if nothing of that sort can happen to this ledger.
     fn alarms(&self) -> Option<Alarms> {
+        None
+    }
+
+    /// What tells this ledger from every other that processes share; none if none do. A copy that was restored
+    /// elsewhere is another one.
+    fn identity(&self) -> Option<&str> {
         None
     }
 

@@ -51,6 +51,10 @@ mod url;
 pub use engine::{
     Adjustment, ConfirmRequest, Engine, EngineBuilder, Load, Operation, PlaceRequest,
 };
+#[cfg(feature = "redis")]
+pub use engine::{CacheOptions, Told};
+#[cfg(feature = "redis")]
+pub use error::ByCopy;
 pub use error::{Error, Failure, FailureKind};
 pub use metrics::Metrics;
 pub use settings::Settings;

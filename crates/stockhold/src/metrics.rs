@@ -26,7 +26,12 @@ use crate::{
     ledger::{Applied, Ledger},
 };
 
+#[cfg(feature = "redis")]
+mod cached;
 mod seldom;
+
+#[cfg(feature = "redis")]
+pub(crate) use cached::OfCache;
 
 /// A label: its name, and one of a few words.
 type Label = (&'static str, &'static str);
@@ -60,6 +65,8 @@ pub struct Metrics {
     expiry_lateness: Histogram,
     violations: Violations,
     ledger: Weak<dyn Ledger>,
+    #[cfg(feature = "redis")]
+    copies: Option<OfCache>,
 }
 
 impl Metrics {
@@ -77,9 +84,17 @@ impl Metrics {
             expiry_lateness: Histogram::new(exponential_buckets(0.005, 2.0, 14)),
             violations: Violations::default(),
             ledger: Arc::downgrade(ledger),
+            #[cfg(feature = "redis")]
+            copies: None,
         };
         metrics.begin_at_nothing();
         metrics
+    }
+
+    /// The same, with copies of stock items.
+    #[cfg(feature = "redis")]
+    pub(crate) fn with(self, copies: OfCache) -> Self {
+        Self { copies: Some(copies), ..self }
     }
 
     /// What an alarm asks for is there before it has happened for the first time.
@@ -106,6 +121,10 @@ impl Metrics {
         }
         registry.register_collector(Box::new(self.violations.clone()));
         registry.register_collector(Box::new(OfLedger(self.ledger.clone())));
+        #[cfg(feature = "redis")]
+        if let Some(copies) = self.copies.clone() {
+            registry.register_collector(Box::new(copies));
+        }
     }
 
     fn register_counts(&self, registry: &mut Registry) {
@@ -169,6 +188,12 @@ impl Metrics {
     /// Commands with these verbs failed, all for the same reason.
     pub(crate) fn failed(&self, verbs: impl IntoIterator<Item = &'static str>, kind: FailureKind) {
         self.count(verbs.into_iter().map(|verb| (verb, kind.code())));
+    }
+
+    /// A command was refused without a transaction.
+    #[cfg(feature = "redis")]
+    pub(crate) fn rejected(&self, verb: &'static str, code: &'static str) {
+        self.count(std::iter::once((verb, code)));
     }
 
     pub(crate) fn verified(&self, report: &Report) {

@@ -170,7 +170,14 @@ impl Redis {
             || Err(Trouble::timeout(limit)),
             |connected| connected.map_err(|e| Trouble::from(e).while_connecting()),
         );
-        connected.map_err(|trouble| self.shared.count(trouble))
+        match connected {
+            // Whoever was greeted knows that it works again.
+            Ok(lines) => {
+                self.shared.breaker.succeeded();
+                Ok(lines)
+            }
+            Err(trouble) => Err(self.shared.count(trouble)),
+        }
     }
 }
 

@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use stockhold::{Engine, clock::SystemClock, ledger::sqlite::SqliteOptions};
+use stockhold::{
+    CacheOptions, Engine, clock::SystemClock, ledger::sqlite::SqliteOptions, redis::Redis,
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -34,6 +36,10 @@ pub(crate) struct Serve {
     /// [default: sqlite:stockhold.db].
     #[arg(long, value_name = "URL")]
     ledger: Option<String>,
+
+    /// A Redis that instances share, to read faster; never needed. docs/settings.md has its URLs.
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
 
     /// Serve everybody who can reach an address that is not a loopback address, without keys.
     #[arg(long)]
@@ -67,6 +73,7 @@ impl Serve {
         let layers = layers(self.config.as_deref())?
             .flag("--listen", "server.listen", self.listen)
             .flag("--ledger", "ledger.url", self.ledger)
+            .flag("--redis", "redis.url", self.redis)
             .flag("--insecure", "server.insecure", self.insecure.then_some(true))
             .flag("--log", "log.filter", log)
             .flag("--log-format", "log.format", self.log_format);
@@ -129,7 +136,15 @@ async fn engine(settings: &Settings) -> Result<Engine, Fault> {
         allow_unsafe: settings.ledger.allow_unsafe,
     };
     let ledger = open_ledger(&settings.ledger.url, opening).await?;
-    Ok(Engine::builder(ledger).settings(settings.to_engine()).start()?)
+    let redis = settings.redis.url.0.as_ref().map(Redis::new).transpose()?;
+    let cache = CacheOptions {
+        bytes: u64::from(settings.cache.size_mib.get()) << 20,
+        redis,
+        refuse_within: Some(settings.cache.refuse_within.get()).filter(|within| !within.is_zero()),
+        limits: settings.limits.to_core(),
+        namespace: settings.redis.namespace.clone(),
+    };
+    Ok(Engine::builder(ledger).settings(settings.to_engine()).cache(cache).start()?)
 }
 
 fn cannot_listen(address: std::net::SocketAddr, error: &std::io::Error) -> Fault {

@@ -63,7 +63,10 @@ fn numbers(kind: Kind, all: Members) -> Members {
         | Kind::AlreadyShipped
         | Kind::NothingOpen => all.id(),
         Kind::UnknownSku => all.must("items", list::<ItemName<'_>>()),
-        Kind::InsufficientStock => all.must("lines", list::<Short<'_>>()),
+        Kind::InsufficientStock => all
+            .must("lines", list::<Short<'_>>())
+            .may("origin", typed(Type::String))
+            .may("as_of", refer::<Rfc3339>()),
         Kind::AlreadyConfirmed => all
             .id()
             .must("reference", nullable::<ReferenceWord>())

@@ -46,6 +46,11 @@ impl Serialize for Members<'_> {
             }
             Numbers::Scope(scope) => map.serialize_entry("scope", scope.as_str())?,
             Numbers::Rejection(rejection) => write_rejection(&mut map, rejection)?,
+            Numbers::ByCopy(by) => {
+                write_rejection(&mut map, &by.rejection)?;
+                map.serialize_entry("origin", wire::who(by.origin))?;
+                map.serialize_entry("as_of", &Rfc3339(by.as_of))?;
+            }
         }
         map.end()
     }

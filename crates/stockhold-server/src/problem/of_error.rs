@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use stockhold::{Error, Failure, FailureKind, Rejection};
+use stockhold::{ByCopy, Error, Failure, FailureKind, Rejection};
 
 use super::{Kind, Numbers, Problem};
 
@@ -10,6 +10,7 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
             Error::Rejected(rejection) => Self::rejected(rejection),
+            Error::RejectedByCopy(by) => Self::rejected_by_copy(by),
             Error::Failed(failure) => Self::failed(failure),
         }
     }
@@ -25,6 +26,12 @@ impl Problem {
         let mut problem = Self::new(kind, detail);
         problem.0.field = field_of(&rejection).map(Cow::Borrowed);
         problem.0.numbers = Numbers::Rejection(rejection);
+        problem
+    }
+
+    fn rejected_by_copy(by: Box<ByCopy>) -> Self {
+        let mut problem = Self::rejected(Box::new(by.rejection.clone()));
+        problem.0.numbers = Numbers::ByCopy(by);
         problem
     }
 

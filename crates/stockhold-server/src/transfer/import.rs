@@ -141,10 +141,10 @@ impl Import {
             };
             match answer {
                 Ok(loaded) => self.sum.add(loaded),
-                Err(error @ Error::Rejected(_)) => {
+                Err(error) if error.rejection().is_some() => {
                     self.bad(line, &Problem::from(error).out_of_range("on_hand"));
                 }
-                Err(error @ Error::Failed(_)) => return Err(Stopped::At(Some(line), error.into())),
+                Err(error) => return Err(Stopped::At(Some(line), error.into())),
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Queries in URLs: like fields, unknown and duplicate names are refused.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use axum::http::Uri;
 use percent_encoding::percent_decode_str;
@@ -14,16 +14,24 @@ use crate::problem::Problem;
 pub(crate) struct ItemQuery {
     /// Where the item lies.
     pub(crate) location: Option<Location>,
+    /// How fresh the answer has to be.
+    pub(crate) freshness: Freshness,
 }
 
-/// How fresh an answer has to be. Without a cache every answer is from the ledger.
+/// How fresh an answer has to be. What no copy is kept of is always from the ledger.
 #[derive(Debug, Default)]
-pub(super) struct Freshness {
+pub(crate) struct Freshness {
     consistency: Option<Consistency>,
     max_age_ms: Option<MaxAge>,
 }
 
 impl Freshness {
+    /// Whether a copy may answer, and how old it may be.
+    pub(crate) fn copy(&self) -> Option<Option<Duration>> {
+        let may = matches!(self.consistency, Some(Consistency::Cached));
+        may.then(|| self.max_age_ms.as_ref().map(|age| age.0))
+    }
+
     /// Takes what is said of it; nothing else is known any more.
     pub(super) fn take(&mut self, name: &str, value: &str) -> Result<(), Problem> {
         match name {
@@ -47,10 +55,10 @@ impl ItemQuery {
 
     /// Reads the query of a read.
     pub(crate) fn to_read(uri: &Uri) -> Result<Self, Problem> {
-        let (mut query, mut freshness) = (Self::default(), Freshness::default());
+        let mut query = Self::default();
         each_pair(uri, |name, value| match name {
             "location" => set(&mut query.location, "location", word("location", value)?),
-            _ => freshness.take(name, value),
+            _ => query.freshness.take(name, value),
         })?;
         Ok(query)
     }
@@ -63,21 +71,26 @@ pub(crate) fn refuse_query(uri: &Uri) -> Result<(), Problem> {
 
 /// Whether a copy may answer.
 #[derive(Debug)]
-pub(crate) struct Consistency;
+pub(crate) enum Consistency {
+    Strong,
+    Cached,
+}
 
 fn consistency(word: &str) -> Result<Consistency, Problem> {
     match word {
-        "strong" | "cached" => Ok(Consistency),
+        "strong" => Ok(Consistency::Strong),
+        "cached" => Ok(Consistency::Cached),
         _ => Err(Problem::field("consistency", "must be strong or cached")),
     }
 }
 
 /// How old a copy may be.
 #[derive(Debug)]
-pub(crate) struct MaxAge;
+pub(crate) struct MaxAge(Duration);
 
 fn max_age(text: &str) -> Result<MaxAge, Problem> {
-    number("max_age_ms", text, 0, Quantity::MAX.get()).map(|_| MaxAge)
+    let millis = number("max_age_ms", text, 0, Quantity::MAX.get())?;
+    Ok(MaxAge(Duration::from_millis(u64::try_from(millis).unwrap_or(0))))
 }
 
 /// An integer within bounds, in digits.
@@ -145,6 +158,21 @@ mod tests {
         assert_eq!(read("location=a%20b").unwrap().as_deref(), Some("a b"));
         assert_eq!(read("location=a+b&").unwrap().as_deref(), Some("a b"));
         assert_eq!(read("consistency=cached&max_age_ms=250").unwrap(), None);
+    }
+
+    #[test]
+    fn a_copy_may_answer_only_who_says_so() {
+        let copy = |query: &str| {
+            let uri = format!("/v1/stock/MUG?{query}").parse().unwrap();
+            ItemQuery::to_read(&uri).unwrap().freshness.copy()
+        };
+        assert_eq!(
+            (copy(""), copy("consistency=strong"), copy("max_age_ms=5")),
+            (None, None, None)
+        );
+        assert_eq!(copy("consistency=cached"), Some(None));
+        let bound = Some(Some(Duration::from_millis(250)));
+        assert_eq!(copy("max_age_ms=250&consistency=cached"), bound);
     }
 
     #[test]

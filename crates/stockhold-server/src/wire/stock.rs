@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use stockhold::{Movement, StockMoved, StockView};
+use stockhold::{Movement, StockMoved, StockView, Told, cache::Origin};
 use utoipa::ToSchema;
 
 use super::{
@@ -37,23 +37,31 @@ pub(crate) struct ItemBody<'a> {
     /// The earliest deadline of an active hold on it.
     #[schema(required)]
     next_due_at: Option<Rfc3339>,
-    /// Who answered.
+    /// Who answered: `ledger`, or a copy: `l1`, in this server; `l2`, in Redis.
     origin: &'a str,
-    /// When the ledger was asked.
+    /// When the ledger was asked, by its clock.
     as_of: Rfc3339,
-    /// How long ago that was when the answer was written.
+    /// Nothing that was done longer before the answer was written is missing from it.
     #[schema(maximum = 9007199254740991_u64)]
     age_ms: u64,
+    /// A copy past its time, because the ledger does not answer, or not soon.
     stale: bool,
 }
 
 impl<'a> ItemBody<'a> {
     /// As it is, some time after it was asked for.
     pub(crate) fn since(view: &'a StockView, asked: Asked) -> Self {
-        Self::aged(view, asked.elapsed())
+        Self::aged(view, "ledger", asked.elapsed())
     }
 
-    fn aged(view: &'a StockView, age: Duration) -> Self {
+    /// As it may still be.
+    pub(crate) fn told(view: &'a StockView, Told { origin, age }: Told) -> Self {
+        // Begun milliseconds count.
+        let age = age.saturating_add(Duration::from_nanos(999_999));
+        Self { stale: origin.is_stale(), ..Self::aged(view, who(origin), age) }
+    }
+
+    fn aged(view: &'a StockView, origin: &'a str, age: Duration) -> Self {
         let StockView { item, next_due_at, as_of } = view;
         Self {
             sku: item.key.sku.as_str(),
@@ -66,11 +74,20 @@ impl<'a> ItemBody<'a> {
             available: Units(item.available()),
             version: item.version,
             next_due_at: next_due_at.map(Rfc3339),
-            origin: "ledger",
+            origin,
             as_of: Rfc3339(*as_of),
             age_ms: millis(age),
             stale: false,
         }
+    }
+}
+
+/// Who answered.
+pub(crate) const fn who(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Source => "ledger",
+        Origin::L2 => "l2",
+        Origin::L1 | Origin::Stale(_) => "l1",
     }
 }
 

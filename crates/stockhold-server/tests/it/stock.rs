@@ -45,6 +45,30 @@ async fn an_item_is_read() {
 }
 
 #[tokio::test]
+async fn a_copy_says_that_it_is_one_and_how_old_it_is() {
+    let server = Server::with_mugs(10).await;
+    let read = async |query: &str| {
+        let path = format!("/v1/stock/MUG?consistency=cached{query}");
+        let item = server.get(&path).await.expect(200).json();
+        assert_eq!(item["stale"], false);
+        let (origin, age) = (item["origin"].as_str().unwrap(), item["age_ms"].as_u64().unwrap());
+        (origin.to_owned(), item["held"].as_u64().unwrap(), age)
+    };
+    let (origin, held, _) = read("").await;
+    assert_eq!((origin.as_str(), held), ("ledger", 0));
+    let (origin, held, age) = read("&max_age_ms=60000").await;
+    assert!(origin == "l1" && held == 0 && (1..60_000).contains(&age), "{origin} {age}");
+    // Nothing is 0 ms old: the ledger is asked, and may be too slow for that.
+    let told = server.get("/v1/stock/MUG?consistency=cached&max_age_ms=0").await;
+    assert!([200, 503].contains(&told.status), "{}", told.status);
+    server.hold_mugs(3).await;
+    let (origin, held, _) = read("").await;
+    assert_eq!((origin.as_str(), held), ("ledger", 3));
+    let unknown = server.get("/v1/stock/NONE?consistency=cached").await;
+    unknown.expect_problem(404, "unknown_sku");
+}
+
+#[tokio::test]
 async fn a_sku_may_be_any_text() {
     let server = Server::start().await;
     let path = "/v1/stock/Gr%C3%B6%C3%9Fe%2042%2F%F0%9F%A7%A6?location=a+b%2Fc";

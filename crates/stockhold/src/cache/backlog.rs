@@ -38,11 +38,17 @@ struct Owed {
 
 /// What is to be told next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    Nothing,
-    One(Name, u64),
+pub(super) enum Owing {
+    /// Of these, what is below the version is old.
+    Some(Vec<(Name, u64)>),
     /// Everything, up to what was added then.
     Everything(u64),
+}
+
+impl Owing {
+    pub(super) const fn is_nothing(&self) -> bool {
+        matches!(self, Self::Some(floors) if floors.is_empty())
+    }
 }
 
 impl Backlog {
@@ -65,26 +71,28 @@ impl Backlog {
         owed.everything || owed.floors.contains_key(name)
     }
 
-    pub(super) fn next(&self) -> Next {
+    /// Up to so many.
+    pub(super) fn next(&self, most: usize) -> Owing {
         let owed = self.owed();
         if owed.everything {
-            return Next::Everything(owed.added);
+            return Owing::Everything(owed.added);
         }
-        let next = owed.floors.iter().next();
-        next.map_or(Next::Nothing, |(name, floor)| Next::One(Name::clone(name), *floor))
+        let floors = owed.floors.iter().take(most);
+        Owing::Some(floors.map(|(name, floor)| (Name::clone(name), *floor)).collect())
     }
 
     /// Redis knows it now.
-    pub(super) fn done(&self, next: &Next) {
+    pub(super) fn done(&self, told: &Owing) {
         let mut owed = self.owed();
-        match next {
-            Next::Nothing => {}
-            Next::One(name, floor) => {
-                if owed.floors.get(name) == Some(floor) {
-                    owed.floors.remove(name);
+        match told {
+            Owing::Some(floors) => {
+                for (name, floor) in floors {
+                    if owed.floors.get(name) == Some(floor) {
+                        owed.floors.remove(name);
+                    }
                 }
             }
-            Next::Everything(added) => owed.everything = owed.added != *added,
+            Owing::Everything(added) => owed.everything = owed.added != *added,
         }
     }
 
@@ -109,11 +117,11 @@ mod tests {
     #[test]
     fn what_is_owed_is_known_to_be_old_until_redis_is_told() {
         let backlog = Backlog::default();
-        assert_eq!(backlog.next(), Next::Nothing);
+        assert!(backlog.next(9).is_nothing());
         assert_eq!(backlog.add(&name("MUG"), 7), Invalidated::Queued);
         assert!(backlog.covers(b"MUG") && !backlog.covers(b"HAT"));
-        let next = backlog.next();
-        assert_eq!(next, Next::One(name("MUG"), 7));
+        let next = backlog.next(9);
+        assert_eq!(next, Owing::Some(vec![(name("MUG"), 7)]));
         backlog.done(&next);
         assert!(!backlog.covers(b"MUG"));
     }
@@ -122,11 +130,23 @@ mod tests {
     fn what_is_added_while_redis_is_told_is_told_as_well() {
         let backlog = Backlog::default();
         backlog.add(&name("MUG"), 7);
-        let next = backlog.next();
+        let next = backlog.next(9);
         backlog.add(&name("MUG"), 9);
         backlog.add(&name("MUG"), 8);
         backlog.done(&next);
-        assert_eq!(backlog.next(), Next::One(name("MUG"), 9));
+        assert_eq!(backlog.next(9), Owing::Some(vec![(name("MUG"), 9)]));
+    }
+
+    #[test]
+    fn redis_is_told_piece_by_piece() {
+        let backlog = Backlog::default();
+        for n in 0..10 {
+            backlog.add(&name(&n.to_string()), 1);
+        }
+        for left in [7, 4, 1, 0] {
+            backlog.done(&backlog.next(3));
+            assert_eq!(backlog.len(), left);
+        }
     }
 
     #[test]
@@ -138,11 +158,11 @@ mod tests {
         assert_eq!(backlog.add(&name("0"), 2), Invalidated::Queued);
         assert_eq!(backlog.add(&name("one more"), 1), Invalidated::Everything);
         assert!(backlog.covers(b"whatever"));
-        let next = backlog.next();
+        let next = backlog.next(9);
         backlog.add(&name("meanwhile"), 1);
         backlog.done(&next);
         assert!(backlog.covers(b"whatever"));
-        backlog.done(&backlog.next());
+        backlog.done(&backlog.next(9));
         assert!(!backlog.covers(b"whatever"));
     }
 }

@@ -90,8 +90,8 @@ impl Depot {
         self.write(name, token, version, bytes).await
     }
 
-    /// Fills in what somebody knows who has changed the source. An entry that nobody has asked for is not
-    /// made.
+    /// Fills in what somebody knows who has changed the source, over what is older. Where there is nothing,
+    /// nothing is made.
     pub(super) async fn publish(
         &self,
         name: &[u8],
@@ -129,8 +129,22 @@ impl Depot {
     /// From when this returns nobody is given what was there, and nothing is filled in that was loaded
     /// before. Answers with the version below which nothing is.
     pub(super) async fn invalidate(&self, name: &[u8], floor: u64) -> Result<u64, Trouble> {
+        self.take_away(name, floor, "always").await
+    }
+
+    /// The same, but the floor is not remembered: for a source that never answers with what is old.
+    pub(super) async fn forget(&self, name: &[u8], floor: u64) -> Result<(), Trouble> {
+        self.take_away(name, floor, "known").await.map(drop)
+    }
+
+    async fn take_away(&self, name: &[u8], floor: u64, which: &str) -> Result<u64, Trouble> {
         let keys = self.keys(name);
-        let run = INVALIDATE.on(&keys).arg(random_mark()).arg(digits(floor)).arg(millis(self.keep));
+        let run = INVALIDATE
+            .on(&keys)
+            .arg(random_mark())
+            .arg(digits(floor))
+            .arg(millis(self.keep))
+            .arg(which);
         let floor = text(self.redis.run(ANSWER, &run).await?).and_then(|floor| floor.parse().ok());
         floor.ok_or_else(|| Trouble::odd("invalidate was answered with something else"))
     }
@@ -343,10 +357,19 @@ mod tests {
     #[tokio::test]
     async fn who_has_changed_the_source_goes_before_who_has_read_it() {
         let shop = Shop::open();
+        shop.depot.invalidate(b"MUG", 8).await.unwrap();
         shop.get(&ANN).await;
         assert_eq!(shop.publish(8).await, Filled::Yes);
-        assert_eq!(shop.fill(&ANN, 7).await, Filled::Gone);
+        assert_eq!(shop.fill(&ANN, 9).await, Filled::Gone);
         assert_eq!(shop.version().await, 8);
+    }
+
+    #[tokio::test]
+    async fn what_comes_late_is_not_filled_in_where_nobody_knows_any_more_what_is_older() {
+        let shop = Shop::open();
+        shop.get(&ANN).await;
+        assert_eq!(shop.publish(7).await, Filled::Gone);
+        assert_eq!(shop.fill(&ANN, 8).await, Filled::Yes);
     }
 
     #[tokio::test]
@@ -357,6 +380,39 @@ mod tests {
         shop.server.cli(&["FLUSHALL"]);
         assert_eq!(shop.fill(&ANN, 7).await, Filled::Gone);
         assert_eq!(shop.server.cli(&["DBSIZE"]), "0");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_has_asked_for_need_not_be_forgotten() {
+        let shop = Shop::open();
+        let forget = async |floor| shop.depot.forget(b"MUG", floor).await.unwrap();
+        forget(7).await;
+        assert_eq!(shop.server.cli(&["DBSIZE"]), "0");
+        // Somebody is about to fill it in.
+        shop.get(&ANN).await;
+        forget(8).await;
+        assert_eq!(shop.fill(&ANN, 7).await, Filled::Gone);
+        assert_eq!(shop.get(&BEN).await, Found::Lease { floor: 0 });
+        assert_eq!(shop.fill(&BEN, 8).await, Filled::Yes);
+        forget(9).await;
+        assert_eq!(shop.get(&BEN).await, Found::Lease { floor: 0 });
+    }
+
+    #[tokio::test]
+    async fn what_is_old_is_taken_away_also_when_there_is_no_memory_left() {
+        let shop = Shop::open();
+        for n in 0..2 {
+            shop.server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+            shop.get(&ANN).await;
+            assert_eq!(shop.fill(&ANN, 7 + n).await, Filled::Yes);
+            shop.server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+            if n == 0 {
+                shop.depot.forget(b"MUG", 8).await.unwrap();
+            } else {
+                shop.depot.invalidate(b"MUG", 9).await.unwrap();
+            }
+            assert_eq!(shop.server.cli(&["KEYS", "{shop/*=MUG"]), "");
+        }
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ struct Wanted<K, V> {
 }
 
 /// A loader that is spared: while all loads that may run at once are running, keys gather.
-pub(super) struct Gate<K, V> {
+pub(crate) struct Gate<K, V> {
     loader: Arc<dyn Loader<K, V>>,
     queue: Mutex<Queue<K, V>>,
     loads: usize,
@@ -30,13 +30,13 @@ struct Queue<K, V> {
 }
 
 impl<K: Send + 'static, V: Send + 'static> Gate<K, V> {
-    pub(super) fn new(loader: Arc<dyn Loader<K, V>>, loads: usize, keys: usize) -> Self {
+    pub(crate) fn new(loader: Arc<dyn Loader<K, V>>, loads: usize, keys: usize) -> Self {
         let queue = Mutex::new(Queue { waiting: VecDeque::new(), running: 0 });
         Self { loader, queue, loads: loads.max(1), keys: keys.max(1) }
     }
 
     /// What the source has under this key.
-    pub(super) async fn load(self: &Arc<Self>, key: K) -> Result<Loaded<V>, Arc<Failure>> {
+    pub(crate) async fn load(self: &Arc<Self>, key: K) -> Result<Loaded<V>, Arc<Failure>> {
         let (caller, answer) = oneshot::channel();
         {
             let mut queue = self.queue();

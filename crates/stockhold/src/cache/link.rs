@@ -28,7 +28,7 @@ const PING: Duration = Duration::from_millis(500);
 const SILENCE: Duration = Duration::from_millis(1_500);
 /// Between two attempts to connect, at first and at most.
 const PAUSE: Duration = Duration::from_millis(100);
-const MOST_PAUSE: Duration = Duration::from_secs(2);
+const MOST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Whoever wants to hear.
 pub(super) trait Listener: Send + Sync + 'static {
@@ -36,6 +36,13 @@ pub(super) trait Listener: Send + Sync + 'static {
     fn prefix(&self) -> String;
     /// These have changed; none: nobody knows which.
     fn changed(&self, keys: Option<&[&[u8]]>);
+}
+
+/// In this life of the link, whatever was said before this moment of the boot clock has been heard.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heard {
+    pub(super) life: u64,
+    pub(super) until: Duration,
 }
 
 /// Whether anybody would tell, and since when.
@@ -56,10 +63,12 @@ impl Link {
         self.life.load(Ordering::Acquire)
     }
 
-    /// Whatever was said before this moment of the boot clock has been heard. None while it is down.
-    pub(super) fn heard(&self) -> Option<Duration> {
-        let heard = Duration::from_millis(self.heard.load(Ordering::Acquire));
-        self.is_up().then_some(heard)
+    /// None while it is down.
+    pub(super) fn heard(&self) -> Option<Heard> {
+        let life = self.life();
+        let until = Duration::from_millis(self.heard.load(Ordering::Acquire));
+        // Of the same life: each begins with a moment of its own.
+        (self.is_up() && self.life() == life).then_some(Heard { life, until })
     }
 
     fn hears(&self, sent: Duration) {
@@ -112,8 +121,8 @@ impl Link {
             exchange(line, &track).await?;
         }
         let sent = SystemClock.boot();
-        self.life.fetch_add(1, Ordering::AcqRel);
         self.hears(sent);
+        self.life.fetch_add(1, Ordering::AcqRel);
         self.is_up.store(true, Ordering::Release);
         info!("the link of the cache to Redis is up");
         while listener.strong_count() > 0 {

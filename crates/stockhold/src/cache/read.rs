@@ -8,6 +8,13 @@ use stockhold_core::Timestamp;
 ///
 /// Nothing turns it into what a hold is decided on: that is read from the ledger, in the transaction that
 /// decides.
+///
+/// ```compile_fail,E0308
+/// # use stockhold::{StockView, cache::Read};
+/// fn decide(book: &mut stockhold_core::Book, read: Read<StockView>) {
+///     book.put_item(read); // it wants a StockItem
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read<V> {
     /// None: the source has nothing under this key.
@@ -18,7 +25,7 @@ pub struct Read<V> {
     pub origin: Origin,
     /// Nothing that the source was told longer ago is missing from it.
     pub age: Duration,
-    /// The same as a moment, on the source's clock.
+    /// The same as a moment, on the source's clock; means nothing if there is nothing.
     pub as_of: Timestamp,
 }
 

@@ -22,7 +22,7 @@ use moka::sync::Cache;
 use stockhold_core::Timestamp;
 use tokio::sync::watch;
 
-use super::Origin;
+use super::{Origin, Read, link::Heard};
 use crate::Failure;
 
 /// The bytes of a key.
@@ -54,6 +54,9 @@ pub(super) struct Entry<V> {
     pub(super) weight: u32,
     /// Where it came from.
     pub(super) origin: Origin,
+    /// Whether it would be heard of if it changed: who changes it takes it from Redis, and that is heard if it
+    /// is there.
+    pub(super) is_told: bool,
     /// For those who have waited for it, and nobody after them.
     pub(super) is_outdated: bool,
 }
@@ -82,6 +85,27 @@ pub(super) struct Plan {
 }
 
 impl<V: Clone> Entry<V> {
+    /// How old it is: nothing that the source was told longer ago is missing from it.
+    pub(super) fn age(&self, heard: Option<Heard>, now: Duration) -> Duration {
+        let heard = heard.filter(|heard| heard.life == self.life);
+        let since = heard.map_or(self.since, |heard| heard.until.max(self.since));
+        now.saturating_sub(since)
+    }
+
+    pub(super) fn told(&self, origin: Origin, heard: Option<Heard>, now: Duration) -> Read<V> {
+        let age = self.age(heard, now);
+        // It was not younger than that when it came; what was heard later makes it so.
+        let heard = heard.filter(|heard| heard.life == self.life);
+        let younger = heard.map(|heard| heard.until.saturating_sub(self.stored));
+        let (value, as_of) = (self.value.clone(), self.as_of.after(younger.unwrap_or_default()));
+        Read { value, version: self.version, origin, age, as_of }
+    }
+
+    /// The same, and it would be heard of if it changed.
+    pub(super) fn told_of(&self) -> Self {
+        Self { value: self.value.clone(), is_told: true, ..*self }
+    }
+
     /// The same, for those who have waited for it and nobody after them.
     pub(super) fn outdated(&self) -> Self {
         Self { value: self.value.clone(), is_outdated: true, ..*self }

@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use stockhold_testkit::RedisServer;
+use stockhold_testkit::{Proxy, RedisServer};
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -99,7 +99,7 @@ impl Loader<&'static str, u64> for Source {
         }
         let loaded = read.into_iter().map(|number| match number {
             Some(number) => Loaded::new(number, number, as_of),
-            None => Loaded::nothing(as_of),
+            None => Loaded::nothing(),
         });
         Ok(loaded.collect())
     }
@@ -354,21 +354,23 @@ async fn keys_that_wait_share_a_load() {
 #[tokio::test]
 async fn processes_load_a_key_once_in_all() {
     let (server, source) = (RedisServer::start(), Source::holding(&[("MUG", 5)]));
-    let (ann, ben) = (linked(&source, &server).await, linked(&source, &server).await);
-    let asking: Vec<_> = (0..200)
+    let mut caches = Vec::new();
+    for _ in 0..8 {
+        caches.push(linked(&source, &server).await);
+    }
+    let asking: Vec<_> = (0..1_000)
         .map(|n| {
-            let cache = if n % 2 == 0 { ann.clone() } else { ben.clone() };
+            let cache = caches[n % 8].clone();
             tokio::spawn(async move { value(&cache, "MUG").await.0 })
         })
         .collect();
     source.has_begun(1).await;
     SystemClock.sleep(Duration::from_millis(30)).await;
-    // One of them has not asked the source before, and takes no value of unknown age.
-    source.let_end(2);
+    source.let_end(1);
     for asked in asking {
         assert_eq!(asked.await.unwrap(), Some(5));
     }
-    assert!(source.loads() <= 2, "{}", source.loads());
+    assert_eq!(source.loads(), 1);
 }
 
 #[tokio::test]
@@ -407,15 +409,18 @@ async fn what_one_process_invalidates_no_other_serves() {
 async fn what_one_process_publishes_others_read_from_redis() {
     let (server, source) = (RedisServer::start(), Source::with(&[("MUG", 5), ("HAT", 1)]));
     let (ann, ben) = (linked(&source, &server).await, linked(&source, &server).await);
-    // Each has asked the source for something: without that, it knows nothing of ages.
-    value(&ben, "HAT").await;
     value(&ann, "MUG").await;
     source.set("MUG", 6);
     let loads = source.loads();
     ann.publish(&"MUG", Loaded::new(6, 6, SystemClock.wall()), SystemClock.boot()).await;
     reads_soon(&ben, "MUG", 6).await;
-    assert_eq!(source.loads(), loads);
-    assert_eq!(ben.reads()[1], ("l2", 1));
+    assert_eq!((source.loads(), ben.reads()[1]), (loads, ("l2", 1)));
+    // It has not asked the source yet, so it cannot tell how old that is, but for a bound.
+    let read = ben.get(&"MUG").await.unwrap();
+    assert!(read.age >= Duration::from_secs(3) && read.age < Duration::from_secs(5), "{read:?}");
+    value(&ben, "HAT").await;
+    let read = ann.get(&"MUG").await.unwrap();
+    assert!(read.age < Duration::from_secs(2), "{read:?}");
 }
 
 #[tokio::test]
@@ -491,6 +496,123 @@ async fn a_redis_that_forgets_everything_makes_nobody_serve_what_is_old() {
     }
 }
 
+/// A database whose writes are known by when they were acknowledged.
+#[derive(Debug, Default)]
+struct Ledger {
+    numbers: [AtomicU64; 8],
+    /// Of each key and number, when it was acknowledged.
+    acknowledged: Mutex<HashMap<(usize, u64), Timestamp>>,
+}
+
+impl CacheKey for usize {
+    fn name(&self) -> Vec<u8> {
+        self.to_be_bytes().to_vec()
+    }
+}
+
+#[async_trait]
+impl Loader<usize, u64> for Ledger {
+    async fn load(&self, keys: Vec<usize>) -> Result<Vec<Loaded<u64>>, Failure> {
+        let as_of = SystemClock.wall();
+        let number = |key: usize| self.numbers[key].load(Ordering::SeqCst);
+        let loaded = keys.into_iter().map(number);
+        Ok(loaded.map(|number| Loaded::new(number, number, as_of)).collect())
+    }
+}
+
+impl Ledger {
+    /// What was acknowledged before `as_of` is in the read.
+    fn check(&self, key: usize, read: &Read<u64>) {
+        let next = (key, read.version + 1);
+        let acknowledged = self.acknowledged.lock().unwrap().get(&next).copied();
+        assert!(
+            acknowledged.is_none_or(|at| at >= read.as_of),
+            "{read:?} of {key} lacks what was acknowledged at {acknowledged:?}"
+        );
+    }
+}
+
+/// Three processes, one of which is cut off from Redis now and then; everything is written all the time.
+async fn reads_are_as_young_as_they_say(writers_wait: bool) {
+    const READS: usize = 1_000_000;
+    let (server, ledger) = (RedisServer::start(), Arc::<Ledger>::default());
+    let proxy = Proxy::start(server.socket().as_path());
+    let urls = [server.url(), server.url(), server.url_at(proxy.address())];
+    let policy = Policy { writers_wait, ttl: Duration::from_secs(1), ..Policy::default() };
+    let caches = urls.map(|url| {
+        let loader: Arc<dyn Loader<usize, u64>> = Arc::<Ledger>::clone(&ledger);
+        let redis = Redis::new(&url.parse().unwrap()).unwrap();
+        TieredCache::builder("test", loader).policy(policy.clone()).redis(redis).start()
+    });
+    let is_over = Arc::new(AtomicBool::new(false));
+    let writing = caches.clone().map(|cache| {
+        let (ledger, is_over) = (Arc::clone(&ledger), Arc::clone(&is_over));
+        tokio::spawn(async move {
+            while !is_over.load(Ordering::SeqCst) {
+                let key = rand::random_range(0..8);
+                let number = ledger.numbers[key].fetch_add(1, Ordering::SeqCst) + 1;
+                if writers_wait {
+                    // Who cannot say so acknowledges nothing.
+                    while cache.invalidate(&key, number).await != Invalidated::Applied {
+                        if is_over.load(Ordering::SeqCst) {
+                            return;
+                        }
+                        SystemClock.sleep(Duration::from_millis(1)).await;
+                    }
+                } else {
+                    cache.invalidate_soon(&key, number);
+                }
+                let now = SystemClock.wall();
+                ledger.acknowledged.lock().unwrap().insert((key, number), now);
+                SystemClock.sleep(Duration::from_millis(2)).await;
+            }
+        })
+    });
+    let cutting = tokio::spawn({
+        let is_over = Arc::clone(&is_over);
+        async move {
+            while !is_over.load(Ordering::SeqCst) {
+                SystemClock.sleep(Duration::from_millis(700)).await;
+                proxy.blackhole();
+                SystemClock.sleep(Duration::from_millis(700)).await;
+                proxy.heal();
+            }
+        }
+    });
+    let reading = (0..6).map(|n| {
+        let (cache, ledger) = (caches[n % 3].clone(), Arc::clone(&ledger));
+        tokio::spawn(async move {
+            for turn in 0..READS / 6 {
+                let key = rand::random_range(0..8);
+                ledger.check(key, &cache.get(&key).await.unwrap());
+                if turn % 64 == 0 {
+                    SystemClock.sleep(Duration::from_millis(1)).await;
+                }
+            }
+        })
+    });
+    for read in reading.collect::<Vec<_>>() {
+        read.await.unwrap();
+    }
+    is_over.store(true, Ordering::SeqCst);
+    cutting.await.unwrap();
+    for written in writing {
+        written.await.unwrap();
+    }
+    let reads = caches.map(|cache| cache.reads());
+    assert!(reads[0][0].1 > 100_000 && reads[0][1].1 > 100, "{reads:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_a_read_has_what_was_acknowledged_before_its_moment() {
+    reads_are_as_young_as_they_say(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_a_read_has_what_was_acknowledged_before_the_last_sign_of_life_if_writers_wait() {
+    reads_are_as_young_as_they_say(true).await;
+}
+
 /// A writer and a reader of a few keys, as fast as they can. In how many of a million looks there was a value
 /// from before an invalidation that had been acknowledged.
 fn stale_in_a_million(shelf: &Shelf<u64>) -> usize {
@@ -547,6 +669,7 @@ fn entry(number: u64) -> Entry<u64> {
         life: 0,
         weight: 8,
         origin: Origin::Source,
+        is_told: true,
         is_outdated: false,
     }
 }

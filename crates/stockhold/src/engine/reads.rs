@@ -1,16 +1,30 @@
 //! What can be asked without changing anything.
 
 use std::sync::Arc;
+#[cfg(feature = "redis")]
+use std::time::Duration;
 
 use stockhold_core::{HoldId, HoldView, ItemKey, Movement, Rejection, StockView, verify::Report};
 
 use super::{Engine, Shared};
+#[cfg(feature = "redis")]
+use crate::cache::{Health, Origin, Read};
 use crate::{
     Error, Failure,
     batcher::silent,
     clock::within,
     ledger::{Alarms, HoldQuery, MovementQuery, Page, StockQuery},
 };
+
+/// Where an answer came from, and how old it may be.
+#[cfg(feature = "redis")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Where it was found.
+    pub origin: Origin,
+    /// Nothing that the ledger was told longer ago is missing from it.
+    pub age: Duration,
+}
 
 impl Engine {
     /// Why the ledger takes nothing any more, or not yet: the shop moves. None if it is served.
@@ -72,6 +86,51 @@ impl Engine {
         let view = self.shared.ledger.stock(item).await?;
         let unknown = || Rejection::UnknownSku { items: vec![Arc::new(item.clone())] };
         view.ok_or_else(|| unknown().into())
+    }
+
+    /// A stock item as it was not longer ago than that: a copy answers if there is one that is young enough,
+    /// else the ledger. Without a bound any copy may answer that is served at all (30 s; 5 min, marked as
+    /// stale, while the ledger does not answer).
+    ///
+    /// What this engine has changed and answered is in it. A copy is never what a hold is decided on.
+    ///
+    /// # Errors
+    /// [`Rejection::UnknownSku`].
+    ///
+    /// ```
+    /// # use stockhold::*;
+    /// use stockhold::cache::Origin;
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let engine = Engine::in_memory()?;
+    /// # let mug = ItemKey::at_default(Sku::new("MUG")?);
+    /// # engine.set_policy(&mug, Some(Quantity::ONE), None).await?;
+    /// let (first, _) = engine.stock_at_most(&mug, None).await?;
+    /// let (again, view) = engine.stock_at_most(&mug, None).await?;
+    /// assert_eq!((first.origin, again.origin), (Origin::Source, Origin::L1));
+    /// assert_eq!(view.item.available(), Quantity::ONE);
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "redis")]
+    pub async fn stock_at_most(
+        &self,
+        item: &ItemKey,
+        age: Option<Duration>,
+    ) -> Result<(Told, StockView), Error> {
+        let cache = &self.shared.views.cache;
+        let read = match age {
+            Some(age) => cache.get_at_most(item, age).await,
+            None => cache.get(item).await,
+        };
+        let Read { value, origin, age, .. } = read.map_err(|failure| failure.again())?;
+        let unknown = || Rejection::UnknownSku { items: vec![Arc::new(item.clone())] };
+        Ok((Told { origin, age }, value.ok_or_else(unknown)?))
+    }
+
+    /// How copies of stock items fare.
+    #[cfg(feature = "redis")]
+    #[must_use]
+    pub fn cache(&self) -> Health {
+        self.shared.views.cache.health()
     }
 
     /// Holds, newest first, a page at a time. A page may have fewer holds than were asked for,

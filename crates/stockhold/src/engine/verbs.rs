@@ -13,6 +13,9 @@ use stockhold_core::Rejection;
 impl Engine {
     /// Holds units until a deadline.
     ///
+    /// Over a ledger that others write as well, it may be refused by copies of the stock items that are young
+    /// enough ([`CacheOptions::refuse_within`](crate::CacheOptions)); it is only ever granted by the ledger.
+    ///
     /// # Errors
     /// [`Rejection::InsufficientStock`], [`Rejection::UnknownSku`]; under a known key
     /// [`Rejection::HoldEnded`] or [`Rejection::IdempotencyKeyReused`]; with `replaces` the
@@ -36,7 +39,20 @@ impl Engine {
     /// # Ok(()) }
     /// ```
     pub async fn place(&self, request: PlaceRequest) -> Result<Placed, Error> {
-        match self.operate(Operation::Place(request)).await? {
+        #[cfg(feature = "redis")]
+        let request = match self.shared.views.refusal(&request).await {
+            Some(refusal) => {
+                self.shared.metrics.rejected("place", refusal.rejection.code());
+                return Err(Error::RejectedByCopy(Box::new(refusal)));
+            }
+            None => request,
+        };
+        #[cfg(feature = "redis")]
+        let lines = request.lines.clone();
+        let placed = self.operate(Operation::Place(request)).await;
+        #[cfg(feature = "redis")]
+        self.shared.views.learn(&lines, &placed);
+        match placed? {
             Outcome::Placed(placed) => Ok(placed),
             other => Err(mismatch("place", &other)),
         }

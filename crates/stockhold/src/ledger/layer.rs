@@ -3,7 +3,7 @@
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use stockhold_core::{HoldId, HoldView, ItemKey, Movement, StockView, verify::Report};
+use stockhold_core::{HoldId, HoldView, ItemKey, KeyId, Movement, StockView, verify::Report};
 
 use super::{
     Alarms, Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page,
@@ -98,6 +98,14 @@ impl<L: Layer> Ledger for L {
         self.inner().stock(key).await
     }
 
+    async fn stock_of(&self, keys: &[ItemKey]) -> Result<Vec<Option<StockView>>, Failure> {
+        self.inner().stock_of(keys).await
+    }
+
+    async fn knows(&self, keys: &[KeyId]) -> Result<Vec<bool>, Failure> {
+        self.inner().knows(keys).await
+    }
+
     async fn holds(&self, query: HoldQuery) -> Result<Page<HoldView, HoldId>, Failure> {
         self.inner().holds(query).await
     }
@@ -133,6 +141,10 @@ impl<L: Layer> Ledger for L {
 
     fn alarms(&self) -> Option<Alarms> {
         Layer::alarms(self)
+    }
+
+    fn identity(&self) -> Option<&str> {
+        self.inner().identity()
     }
 
     fn is_shared(&self) -> bool {

@@ -13,7 +13,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use stockhold_core::{HoldId, HoldView, ItemKey, Limits, Movement, StockView, verify::Report};
+use stockhold_core::{
+    HoldId, HoldView, ItemKey, KeyId, Limits, Movement, StockView, verify::Report,
+};
 use tokio_postgres::types::Type;
 use tracing::warn;
 use uuid::Uuid;
@@ -116,6 +118,7 @@ impl Default for PostgresOptions {
 #[derive(Debug)]
 pub struct PostgresLedger {
     desk: Arc<Desk>,
+    identity: String,
 }
 
 impl PostgresLedger {
@@ -142,11 +145,12 @@ impl PostgresLedger {
         migrate(&mut connection).await?;
         refuse_to_be_sealed(&mut connection).await.map_err(Trouble::into_failure)?;
         let time = time(&mut connection, &options).await.map_err(Trouble::into_failure)?;
+        let identity = identity(&mut connection).await.map_err(Trouble::into_failure)?;
         drop(connection);
         let desk = Desk { allow_unsafe: options.allow_unsafe, ..desk(link, options.limits, time) };
         #[cfg(feature = "conformance")]
         let desk = Desk { instance: options.instance.unwrap_or(desk.instance), ..desk };
-        Ok(Self { desk: Arc::new(desk) })
+        Ok(Self { desk: Arc::new(desk), identity })
     }
 
     /// Recomputes the invariants of a database, and changes nothing: also beside servers that have it
@@ -177,6 +181,15 @@ fn desk(link: Link, limits: Limits, time: Time) -> Desk {
     let (stuck, watch, lines, numbers, floor, tidy) = Default::default();
     let (allow_unsafe, instance) = (false, instance());
     Desk { link, limits, time, allow_unsafe, instance, stuck, watch, lines, numbers, floor, tidy }
+}
+
+/// The number that was made with the ledger, and that of its database: one that was restored beside it has
+/// another.
+async fn identity(connection: &mut Connection<'_>) -> Result<String, Trouble> {
+    let read =
+        "SELECT id || '.' || oid FROM ledger, pg_database WHERE datname = current_database()";
+    let row = connection.trip(async |client| client.query_typed_one(read, &[]).await).await?;
+    Ok(rows::column(&row, 0)?)
 }
 
 /// A shop that moves is not served from here any more, or not yet.
@@ -303,6 +316,16 @@ impl Ledger for PostgresLedger {
         views::stock(&self.desk, key).await.map_err(Trouble::into_failure)
     }
 
+    async fn stock_of(&self, keys: &[ItemKey]) -> Result<Vec<Option<StockView>>, Failure> {
+        self.check_open()?;
+        views::stock_of(&self.desk, keys).await.map_err(Trouble::into_failure)
+    }
+
+    async fn knows(&self, keys: &[KeyId]) -> Result<Vec<bool>, Failure> {
+        self.check_open()?;
+        views::knows(&self.desk, keys).await.map_err(Trouble::into_failure)
+    }
+
     async fn holds(&self, query: HoldQuery) -> Result<Page<HoldView, HoldId>, Failure> {
         self.check_open()?;
         views::holds(&self.desk, &query).await.map_err(Trouble::into_failure)
@@ -355,6 +378,10 @@ impl Ledger for PostgresLedger {
             lost_batches: self.desk.link.witness.lost(),
             unconfirmed_commits: self.desk.link.unconfirmed(),
         })
+    }
+
+    fn identity(&self) -> Option<&str> {
+        Some(&self.identity)
     }
 
     fn is_shared(&self) -> bool {

@@ -68,7 +68,7 @@ impl Collector for OfLedger {
     }
 }
 
-fn tell(
+pub(super) fn tell(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,

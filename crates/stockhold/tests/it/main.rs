@@ -4,6 +4,8 @@
 mod fixture;
 mod backup;
 mod batcher;
+#[cfg(all(feature = "postgres", feature = "redis"))]
+mod copies;
 mod damage;
 mod differential;
 mod engine;

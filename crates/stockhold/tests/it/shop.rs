@@ -239,8 +239,8 @@ pub(crate) fn for_order(reference: &str) -> ConfirmRequest {
 pub(crate) fn word<T>(answer: &Result<T, Error>) -> &'static str {
     match answer {
         Ok(_) => "ok",
-        Err(Error::Rejected(rejection)) => rejection.code(),
         Err(Error::Failed(failure)) => failure.kind.code(),
+        Err(no) => no.rejection().map_or("", |rejection| rejection.code()),
     }
 }
 

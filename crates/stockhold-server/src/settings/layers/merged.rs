@@ -13,8 +13,11 @@ use super::{
 };
 
 /// Names of variables that are shorter than the rule.
-const SHORT_NAMES: [(&str, &str); 2] =
-    [("STOCKHOLD_LEDGER", "ledger.url"), ("STOCKHOLD_LISTEN", "server.listen")];
+const SHORT_NAMES: [(&str, &str); 3] = [
+    ("STOCKHOLD_LEDGER", "ledger.url"),
+    ("STOCKHOLD_LISTEN", "server.listen"),
+    ("STOCKHOLD_REDIS", "redis.url"),
+];
 /// Sections of which a file may hold any number; the defaults have none.
 const LISTS: [&str; 1] = ["keys"];
 

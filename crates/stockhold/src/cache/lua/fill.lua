@@ -10,7 +10,7 @@
 --
 -- Returns
 --   'filled'
---   'gone'      nobody has asked for it, or it was invalidated since
+--   'gone'      it was invalidated since; or, without a token, there is nothing to replace
 --   'foreign'   the right is somebody else's by now
 --   'below'     newer versions are known
 
@@ -24,7 +24,8 @@ local known = entry and string.sub(entry, 3, 18) == mark
 local lease = redis.call('GET', KEYS[3])
 local leased = lease and string.sub(lease, 1, 16) == mark
 if ARGV[1] == '' then
-  if not known and not leased then
+  -- Beside a mere lease nobody knows what is older: its holder fills it in.
+  if not known then
     return 'gone'
   end
 else

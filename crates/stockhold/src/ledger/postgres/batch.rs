@@ -285,7 +285,8 @@ fn applied(hand: &Hand, answers: Vec<Result<Outcome, Rejection>>) -> Applied {
     let placed = hand.book.changes().placed.iter().filter_map(|id| hand.book.hold(*id));
     let deaths = placed.map(|hold| liveness.effective(hold.deadline));
     let next_due = deaths.min().map(|at: Timestamp| at.since(hand.now));
-    Applied { answers, next_due, active_holds: None, traffic: hand.book.traffic(), races: 0 }
+    let (traffic, changed) = (hand.book.traffic(), Applied::changed(&hand.book));
+    Applied { answers, next_due, active_holds: None, traffic, races: 0, changed }
 }
 
 fn is_damaged(answer: &Result<Outcome, Rejection>) -> bool {

@@ -1,8 +1,11 @@
 //! Reads: each sees one moment of the ledger.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
-use stockhold_core::{HoldId, HoldView, ItemKey, Liveness, Movement, StockView, Timestamp};
+use stockhold_core::{HoldId, HoldView, ItemKey, KeyId, Liveness, Movement, StockView, Timestamp};
 use tokio_postgres::{
     Client, Error, Row,
     types::{ToSql, Type},
@@ -45,6 +48,34 @@ pub(super) async fn stock(desk: &Desk, key: &ItemKey) -> Result<Option<StockView
         look(desk, async |client| stock_rows(client, named, &params).await).await?;
     let mut views = stock_views(&life, &stock, &next)?;
     Ok(views.pop())
+}
+
+/// Many of them, in the order in which they are named.
+pub(super) async fn stock_of(
+    desk: &Desk,
+    keys: &[ItemKey],
+) -> Result<Vec<Option<StockView>>, Trouble> {
+    let named = "WHERE (sku, location) IN (SELECT unnest($1), unnest($2))";
+    let skus: Vec<_> = keys.iter().map(|key| key.sku.as_str()).collect();
+    let locations: Vec<_> = keys.iter().map(|key| key.location.as_str()).collect();
+    let params: Params<'_> = vec![(&skus, Type::TEXT_ARRAY), (&locations, Type::TEXT_ARRAY)];
+    let (life, (stock, next)) =
+        look(desk, async |client| stock_rows(client, named, &params).await).await?;
+    let views = stock_views(&life, &stock, &next)?.into_iter();
+    let views: HashMap<_, _> = views.map(|view| (Arc::clone(&view.item.key), view)).collect();
+    Ok(keys.iter().map(|key| views.get(key).cloned()).collect())
+}
+
+/// Which keys are there.
+pub(super) async fn knows(desk: &Desk, keys: &[KeyId]) -> Result<Vec<bool>, Trouble> {
+    let ids: Vec<_> = keys.iter().map(|key| Uuid::from_bytes(key.to_bytes())).collect();
+    let find = "SELECT key FROM find_keys($1)";
+    let (_, found) =
+        look(desk, async |client| client.query_typed_one(find, &[(&ids, Type::UUID_ARRAY)]).await)
+            .await?;
+    let known: Option<HashSet<Uuid>> =
+        rows::column::<Option<Vec<Uuid>>>(&found, 0)?.map(|keys| keys.into_iter().collect());
+    Ok(ids.iter().map(|id| known.as_ref().is_some_and(|known| known.contains(id))).collect())
 }
 
 /// Stock items in the order of their names, up to the first that is not one of them: those that

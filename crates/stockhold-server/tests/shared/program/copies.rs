@@ -1,0 +1,93 @@
+//! Servers that share copies of stock by Redis.
+
+use std::time::Duration;
+
+use stockhold::clock::{Clock, SystemClock};
+use stockhold_testkit::RedisServer;
+
+use crate::shop::Shop;
+
+const TTL: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(10);
+
+fn open(instances: usize, redis: &RedisServer) -> Shop {
+    Shop::open_with(instances, |command| {
+        command.args(["--redis", &redis.url()]);
+    })
+}
+
+/// The state of Redis, as the nth instance says; the instance is ready in any case.
+async fn state(shop: &Shop, n: usize) -> String {
+    let told = shop.keeper(n).get("/readyz").await.expect_status(200);
+    assert_eq!(told["dependencies"][1]["name"], "redis", "{told}");
+    told["dependencies"][1]["state"].as_str().unwrap().to_owned()
+}
+
+async fn wait_for(shop: &Shop, n: usize, wanted: &str) {
+    let begun = SystemClock.boot();
+    while state(shop, n).await != wanted {
+        assert!(SystemClock.boot() - begun < SOON, "it is never {wanted}");
+        SystemClock.sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn held(shop: &Shop, n: usize) -> (i64, String) {
+    let path = "/v1/stock/MUG?consistency=cached";
+    let item = shop.keeper(n).get(path).await.expect_status(200);
+    (item["held"].as_i64().unwrap(), item["origin"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_server_does_the_other_shows_soon_with_redis_and_without() {
+    let mut redis = RedisServer::start();
+    let shop = open(2, &redis);
+    shop.stock("MUG", 100).await;
+    for n in 0..2 {
+        wait_for(&shop, n, "up").await;
+    }
+    let place_and_see = async |number: i64, limit: Duration| {
+        shop.keeper(0).place(&format!("ann-{number}"), &[("MUG", 1)], TTL).await.expect_status(201);
+        assert_eq!(held(&shop, 0).await.0, number);
+        let begun = SystemClock.boot();
+        while held(&shop, 1).await.0 != number {
+            assert!(SystemClock.boot() - begun < limit, "it is not seen within {limit:?}");
+            SystemClock.sleep(Duration::from_millis(1)).await;
+        }
+    };
+    for number in 1..=5 {
+        place_and_see(number, Duration::from_millis(500)).await;
+    }
+    redis.kill();
+    for number in 6..=8 {
+        place_and_see(number, Duration::from_secs(2)).await;
+    }
+    assert_ne!(state(&shop, 1).await, "up");
+    redis.restart();
+    for n in 0..2 {
+        wait_for(&shop, n, "up").await;
+    }
+    place_and_see(9, Duration::from_millis(500)).await;
+    let metrics = shop.keeper(0).text("/metrics").await;
+    for line in [
+        "stockhold_cache_reads_total{origin=\"source\"} ",
+        "stockhold_cache_link_up 1\n",
+        "stockhold_redis_breaker_open 0\n",
+        "stockhold_redis_errors_total{kind=\"refused\"} ",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    shop.expect_sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_starts_without_its_redis_and_finds_it_later() {
+    let mut redis = RedisServer::start();
+    redis.stop();
+    let shop = open(1, &redis);
+    shop.stock("MUG", 100).await;
+    assert_eq!(state(&shop, 0).await, "down");
+    assert_eq!(held(&shop, 0).await, (0, "ledger".to_owned()));
+    redis.restart();
+    wait_for(&shop, 0, "up").await;
+    shop.expect_sound();
+}

@@ -1,0 +1,144 @@
+//! Copies of stock items, for readers who can do with one, and say how old it may be.
+//!
+//! A batch takes away what it has changed, before anybody is answered: who has changed an item here does not
+//! read an older copy of it afterwards. It does not put a new one there: over a shared ledger no batch knows
+//! when the next hold of an item dies, which a view tells. The next reader loads it, once for all.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use stockhold_core::{Basket, ItemKey, Limits, Outcome, Rejection, StockView};
+
+use self::doorkeeper::Doorkeeper;
+use super::PlaceRequest;
+use crate::{
+    ByCopy, Error, Failure,
+    batcher::Watcher,
+    cache::{CacheKey, CacheValue, Loaded, Loader, Policy, TieredCache},
+    ledger::Ledger,
+    metrics::OfCache,
+    redis::Redis,
+};
+
+mod coded;
+mod doorkeeper;
+
+/// How copies of stock items are kept.
+#[derive(Clone, Debug)]
+pub struct CacheOptions {
+    /// Room for them in this process, in bytes: 64 MiB.
+    pub bytes: u64,
+    /// Where other instances over the same ledger find them as well; nowhere.
+    pub redis: Option<Redis>,
+    /// A place may be refused by copies that are not older than that, over a ledger that others write as well:
+    /// 250 ms. None: never.
+    pub refuse_within: Option<Duration>,
+    /// What may be asked for at all: whoever asks for more is told so by the ledger.
+    pub limits: Limits,
+    /// What its keys in Redis begin with, before what tells the ledger from others: `stockhold`.
+    pub namespace: String,
+}
+
+impl Default for CacheOptions {
+    fn default() -> Self {
+        Self {
+            bytes: 64 << 20,
+            redis: None,
+            refuse_within: Some(Duration::from_millis(250)),
+            limits: Limits::default(),
+            namespace: "stockhold".to_owned(),
+        }
+    }
+}
+
+/// Copies of stock items.
+#[derive(Clone, Debug)]
+pub(super) struct Views {
+    pub(super) cache: TieredCache<ItemKey, StockView>,
+    redis: Option<Redis>,
+    doorkeeper: Option<Arc<Doorkeeper>>,
+}
+
+impl Views {
+    pub(super) fn new(ledger: &Arc<dyn Ledger>, options: CacheOptions) -> Self {
+        let CacheOptions { bytes, redis, refuse_within, limits, namespace } = options;
+        // Nobody shares what is said of a ledger that nobody shares.
+        let redis = redis.filter(|_| ledger.is_shared());
+        let namespace = match ledger.identity() {
+            Some(identity) => format!("{namespace}:{identity}"),
+            None => namespace,
+        };
+        // Of a ledger that nobody else writes to, everything that changes is known here.
+        let policy = Policy { only_writer: !ledger.is_shared(), ..Policy::default() };
+        let loader = Arc::new(FromLedger(Arc::clone(ledger)));
+        let mut builder = TieredCache::builder(&namespace, loader).l1_bytes(bytes).policy(policy);
+        if let Some(redis) = redis.clone() {
+            builder = builder.redis(redis);
+        }
+        let cache = builder.start();
+        // One that nobody shares refuses as fast by itself.
+        let within = refuse_within.filter(|_| ledger.is_shared());
+        let doorkeeper = within.map(|within| Doorkeeper::new(&cache, ledger, within, limits));
+        Self { cache, redis, doorkeeper: doorkeeper.map(Arc::new) }
+    }
+
+    /// Why a place is refused, as far as copies can tell.
+    pub(super) async fn refusal(&self, request: &PlaceRequest) -> Option<ByCopy> {
+        self.doorkeeper.as_ref()?.refusal(request).await
+    }
+
+    /// The ledger has answered a place.
+    pub(super) fn learn(&self, lines: &Basket, answer: &Result<Outcome, Error>) {
+        if let (Some(doorkeeper), Err(Error::Rejected(no))) = (&self.doorkeeper, answer)
+            && matches!(**no, Rejection::InsufficientStock { .. })
+        {
+            doorkeeper.learn(lines);
+        }
+    }
+
+    pub(super) fn metrics(&self) -> OfCache {
+        OfCache { cache: self.cache.clone(), redis: self.redis.clone() }
+    }
+}
+
+impl Watcher for Views {
+    fn changed(&self, items: &[(Arc<ItemKey>, u64)]) {
+        for (item, version) in items {
+            self.cache.invalidate_soon(item, *version);
+        }
+    }
+}
+
+/// Asks the ledger.
+#[derive(Debug)]
+struct FromLedger(Arc<dyn Ledger>);
+
+#[async_trait]
+impl Loader<ItemKey, StockView> for FromLedger {
+    async fn load(&self, items: Vec<ItemKey>) -> Result<Vec<Loaded<StockView>>, Failure> {
+        let views = self.0.stock_of(&items).await?;
+        Ok(views.into_iter().map(|view| view.map_or_else(Loaded::nothing, loaded)).collect())
+    }
+}
+
+fn loaded(view: StockView) -> Loaded<StockView> {
+    let (version, as_of) = (view.item.version, view.as_of);
+    Loaded::new(view, version, as_of)
+}
+
+impl CacheKey for ItemKey {
+    fn name(&self) -> Vec<u8> {
+        // No name has a control character in it.
+        [self.sku.as_str().as_bytes(), b"\0", self.location.as_str().as_bytes()].concat()
+    }
+}
+
+impl CacheValue for StockView {
+    fn encode(&self) -> Vec<u8> {
+        coded::encode(self)
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        coded::decode(bytes)
+    }
+}

@@ -1,0 +1,332 @@
+//! Copies of stock items: who reads them, and how old they may be.
+
+use std::{sync::Arc, time::Duration};
+
+use stockhold::{
+    ByCopy, CacheOptions, Engine, Error, FailureKind, IdempotencyKey, PlaceRequest, Told,
+    cache::Origin,
+    clock::{Clock, SystemClock},
+    conformance::ask::{self, item},
+    ledger::postgres::{PostgresLedger, PostgresOptions},
+    redis::Redis,
+};
+use stockhold_core::{HoldId, Rejection};
+use stockhold_testkit::{PostgresServer, RedisServer};
+
+use crate::{
+    fixture::Kind,
+    shop::{MILLISECOND, SECOND, Shop},
+};
+
+/// On hand, held, allocated and available units, as a copy has them.
+async fn units(engine: &Engine, sku: &str) -> ([i64; 4], Origin) {
+    let (told, view) = engine.stock_at_most(&item(sku), None).await.expect("it is there");
+    let item = view.item;
+    let units = [item.on_hand, item.held, item.allocated, item.available()];
+    (units.map(|units| units.get()), told.origin)
+}
+
+on_each_ledger! { one_thread:
+    who_has_changed_an_item_reads_no_older_copy
+    a_copy_has_what_became_of_holds_that_died
+    an_item_that_nobody_knows_is_not_found
+}
+
+async fn who_has_changed_an_item_reads_no_older_copy(kind: Kind) {
+    let shop = Shop::open(kind).await;
+    shop.create("MUG", 10).await;
+    for n in 0..5 {
+        assert_eq!(units(&shop.engine, "MUG").await, ([10, n, 0, 10 - n], Origin::Source));
+        assert_eq!(units(&shop.engine, "MUG").await, ([10, n, 0, 10 - n], Origin::L1));
+        shop.hold("ann", &[("MUG", 1)]).await;
+    }
+    let hold = shop.hold("ben", &[("MUG", 5)]).await;
+    assert_eq!(units(&shop.engine, "MUG").await.0, [10, 10, 0, 0]);
+    shop.release(hold).await.expect("it is released");
+    assert_eq!(units(&shop.engine, "MUG").await.0, [10, 5, 0, 5]);
+    // What changes nothing takes nothing away.
+    assert!(shop.place("eve", &[("MUG", 6)]).await.is_err());
+    assert_eq!(units(&shop.engine, "MUG").await, ([10, 5, 0, 5], Origin::L1));
+    shop.finish().await;
+}
+
+async fn a_copy_has_what_became_of_holds_that_died(kind: Kind) {
+    let shop = Shop::without_sweeper(kind).await;
+    shop.create("MUG", 1).await;
+    shop.create("HAT", 1).await;
+    shop.hold("ann", &[("MUG", 1), ("HAT", 1)]).await;
+    assert_eq!(units(&shop.engine, "HAT").await.0, [1, 1, 0, 0]);
+    shop.pass(31 * SECOND).await;
+    // Ben's hold reclaims the mug, and so frees the hat.
+    shop.hold("ben", &[("MUG", 1)]).await;
+    assert_eq!(units(&shop.engine, "HAT").await.0, [1, 0, 0, 1]);
+    shop.finish().await;
+}
+
+async fn an_item_that_nobody_knows_is_not_found(kind: Kind) {
+    let shop = Shop::open(kind).await;
+    let unknown = shop.engine.stock_at_most(&item("NO-SUCH-THING"), None).await;
+    let unknown = unknown.expect_err("nobody knows it");
+    assert!(matches!(unknown, Error::Rejected(no) if matches!(*no, Rejection::UnknownSku { .. })));
+    shop.create("NO-SUCH-THING", 1).await;
+    assert_eq!(units(&shop.engine, "NO-SUCH-THING").await.0, [1, 0, 0, 1]);
+    shop.finish().await;
+}
+
+/// An instance over this Postgres, which shares copies by this Redis.
+async fn instance(postgres: &PostgresServer, redis: Option<&RedisServer>) -> Engine {
+    let ledger = PostgresLedger::connect(&postgres.url(), PostgresOptions::default()).await;
+    let redis = redis
+        .map(|server| Redis::new(&server.url().parse().expect("a URL")).expect("it can be used"));
+    let is_shared = redis.is_some();
+    let cache = CacheOptions { redis, ..CacheOptions::default() };
+    let engine = Engine::builder(Arc::new(ledger.expect("it connects"))).cache(cache).start();
+    let engine = engine.expect("it starts");
+    while is_shared && !engine.cache().is_linked {
+        SystemClock.sleep(MILLISECOND).await;
+    }
+    engine
+}
+
+async fn place(engine: &Engine, sku: &str) -> HoldId {
+    let owner = stockhold::Owner::new("ann").expect("a name");
+    let request = PlaceRequest::new(owner, ask::basket(&[(sku, 1)]));
+    engine.place(request).await.expect("it is granted").hold.hold.id
+}
+
+async fn create(engine: &Engine, sku: &str, on_hand: i64) {
+    engine.set_policy(&item(sku), Some(ask::units(on_hand)), None).await.expect("it is created");
+}
+
+/// Reads a copy until it has so many units held; how long that took.
+async fn sees(engine: &Engine, sku: &str, held: i64) -> Duration {
+    let begun = SystemClock.boot();
+    while units(engine, sku).await.0[1] != held {
+        SystemClock.sleep(MILLISECOND).await;
+        assert!(SystemClock.boot() - begun < 10 * SECOND, "nobody has told");
+    }
+    SystemClock.boot() - begun
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_instance_changes_the_other_hears_of_by_redis() {
+    let (postgres, redis) = (PostgresServer::start(), RedisServer::start());
+    let ann = instance(&postgres, Some(&redis)).await;
+    let ben = instance(&postgres, Some(&redis)).await;
+    create(&ann, "MUG", 100).await;
+    for held in 1..=20 {
+        sees(&ben, "MUG", held - 1).await;
+        place(&ann, "MUG").await;
+        let took = sees(&ben, "MUG", held).await;
+        assert!(took < 500 * MILLISECOND, "{took:?}");
+    }
+    ann.close().await.expect("it closes");
+    ben.close().await.expect("it closes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_redis_a_copy_is_a_second_old_at_most() {
+    let postgres = PostgresServer::start();
+    let (ann, ben) = (instance(&postgres, None).await, instance(&postgres, None).await);
+    create(&ann, "MUG", 100).await;
+    sees(&ben, "MUG", 0).await;
+    place(&ann, "MUG").await;
+    let took = sees(&ben, "MUG", 1).await;
+    assert!(took < SECOND + 300 * MILLISECOND, "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bound_on_the_age_is_kept_whoever_has_changed_the_item() {
+    let postgres = PostgresServer::start();
+    let (ann, ben) = (instance(&postgres, None).await, instance(&postgres, None).await);
+    create(&ann, "MUG", 100).await;
+    sees(&ben, "MUG", 0).await;
+    for held in 1..=10 {
+        place(&ann, "MUG").await;
+        SystemClock.sleep(20 * MILLISECOND).await;
+        let most = 15 * MILLISECOND;
+        let (Told { age, .. }, view) =
+            ben.stock_at_most(&item("MUG"), Some(most)).await.expect("it is there");
+        assert!(age <= most && view.item.held.get() == held, "{age:?}: {view:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_postgres_is_away_copies_answer_unless_they_have_to_be_young() {
+    let mut postgres = PostgresServer::start();
+    let engine = instance(&postgres, None).await;
+    create(&engine, "MUG", 100).await;
+    assert_eq!(units(&engine, "MUG").await.0, [100, 0, 0, 100]);
+    postgres.kill();
+    // A second later they are past their time.
+    SystemClock.sleep(SECOND + 100 * MILLISECOND).await;
+    let (units, origin) = units(&engine, "MUG").await;
+    assert!(units == [100, 0, 0, 100] && origin.is_stale(), "{origin:?}");
+    let most = Some(500 * MILLISECOND);
+    match engine.stock_at_most(&item("MUG"), most).await.expect_err("it is refused") {
+        Error::Failed(failure) => assert_eq!(failure.kind, FailureKind::Unavailable),
+        other => panic!("{other}"),
+    }
+    postgres.restart();
+    while engine.stock_at_most(&item("MUG"), most).await.is_err() {
+        SystemClock.sleep(10 * MILLISECOND).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_whatever_redis_does_reads_and_holds_go_on() {
+    let (postgres, mut redis) = (PostgresServer::start(), RedisServer::start());
+    let ann = instance(&postgres, Some(&redis)).await;
+    let ben = instance(&postgres, Some(&redis)).await;
+    create(&ann, "MUG", 1_000).await;
+    let mut held = 0;
+    let faults: [fn(&mut RedisServer); 7] = [
+        RedisServer::pause,
+        RedisServer::resume,
+        |redis| drop(redis.cli(&["FLUSHALL"])),
+        |redis| drop(redis.cli(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])),
+        |redis| drop(redis.cli(&["CONFIG", "SET", "maxmemory", "1"])),
+        RedisServer::kill,
+        RedisServer::restart,
+    ];
+    for (n, fault) in faults.into_iter().enumerate() {
+        fault(&mut redis);
+        for _ in 0..5 {
+            place(&ann, "MUG").await;
+            held += 1;
+            // Read after one's own write, and soon by the other.
+            assert_eq!(units(&ann, "MUG").await.0[1], held);
+            let took = sees(&ben, "MUG", held).await;
+            assert!(took < 2 * SECOND, "{took:?} after fault {n}");
+        }
+    }
+    let report = ann.verify().await.expect("it answers");
+    assert!(report.is_clean(), "{:#?}", report.violations);
+}
+
+/// Over Postgres, and how a place was answered.
+async fn place_keyed(
+    engine: &Engine,
+    key: Option<&str>,
+    lines: &[(&str, i64)],
+) -> Result<HoldId, Error> {
+    let owner = stockhold::Owner::new("eve").expect("a name");
+    let key = key.map(|key| IdempotencyKey::new(key).expect("a key"));
+    let request = PlaceRequest { key, ..PlaceRequest::new(owner, ask::basket(lines)) };
+    engine.place(request).await.map(|placed| placed.hold.hold.id)
+}
+
+/// Asks until a copy refuses, which it may after the ledger did for the first time.
+async fn refused_by_copy(engine: &Engine, key: Option<&str>, lines: &[(&str, i64)]) -> ByCopy {
+    let begun = SystemClock.boot();
+    loop {
+        match place_keyed(engine, key, lines).await.expect_err("it is sold out") {
+            Error::RejectedByCopy(by) => return *by,
+            Error::Rejected(no) => assert_eq!(no.code(), "insufficient_stock"),
+            Error::Failed(failure) => panic!("{failure}"),
+        }
+        assert!(SystemClock.boot() - begun < 5 * SECOND, "only the ledger refuses");
+    }
+}
+
+async fn sold_out() -> (PostgresServer, Engine, HoldId) {
+    let postgres = PostgresServer::start();
+    let engine = instance(&postgres, None).await;
+    create(&engine, "MUG", 1).await;
+    create(&engine, "HAT", 5).await;
+    let hold = place_keyed(&engine, Some("ann"), &[("MUG", 1)]).await.expect("it is granted");
+    (postgres, engine, hold)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sold_out_item_is_refused_by_a_copy_in_the_words_of_the_ledger() {
+    let (_postgres, engine, _) = sold_out().await;
+    let lines = [("HAT", 2), ("MUG", 1)];
+    let Err(Error::Rejected(by_ledger)) = place_keyed(&engine, None, &lines).await else {
+        panic!("the ledger has not refused it");
+    };
+    let by_copy = refused_by_copy(&engine, None, &lines).await;
+    assert_eq!(by_copy.rejection, *by_ledger);
+    let age = SystemClock.wall().since(by_copy.as_of);
+    assert!(age <= 300 * MILLISECOND, "{age:?}");
+    // Also with a key, if the ledger does not know it.
+    refused_by_copy(&engine, Some("eve"), &lines).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_granted_is_answered_again_although_the_item_is_sold_out() {
+    let (_postgres, engine, hold) = sold_out().await;
+    refused_by_copy(&engine, Some("eve"), &[("MUG", 1)]).await;
+    let owner = stockhold::Owner::new("eve").expect("a name");
+    let request = PlaceRequest {
+        key: Some(IdempotencyKey::new("ann").expect("a key")),
+        ..PlaceRequest::new(owner, ask::basket(&[("MUG", 1)]))
+    };
+    let again = engine.place(request).await.expect("it was granted before");
+    assert!(again.replayed && again.hold.hold.id == hold);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn units_that_are_given_back_are_on_offer_at_once_here_and_soon_elsewhere() {
+    let (postgres, ann, hold) = sold_out().await;
+    let ben = instance(&postgres, None).await;
+    refused_by_copy(&ann, None, &[("MUG", 1)]).await;
+    refused_by_copy(&ben, None, &[("MUG", 1)]).await;
+    ann.release(hold, None, None).await.expect("it is released");
+    let begun = SystemClock.boot();
+    let hold = loop {
+        match place_keyed(&ben, None, &[("MUG", 1)]).await {
+            Ok(hold) => break hold,
+            Err(_) => SystemClock.sleep(MILLISECOND).await,
+        }
+    };
+    let took = SystemClock.boot() - begun;
+    assert!(took <= 300 * MILLISECOND, "{took:?}");
+    refused_by_copy(&ann, None, &[("MUG", 1)]).await;
+    ann.release(hold, None, None).await.expect("it is released");
+    place_keyed(&ann, None, &[("MUG", 1)]).await.expect("it is on offer");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_copy_cannot_know_is_left_to_the_ledger() {
+    let (_postgres, engine, hold) = sold_out().await;
+    refused_by_copy(&engine, None, &[("MUG", 1)]).await;
+    // An item that does not exist goes before one that is short.
+    let unknown = place_keyed(&engine, None, &[("MUG", 1), ("NONE", 1)]).await;
+    let unknown = unknown.expect_err("nobody knows it");
+    assert!(matches!(unknown, Error::Rejected(no) if no.code() == "unknown_sku"));
+    // More than may be asked for is malformed.
+    let too_large =
+        place_keyed(&engine, None, &[("MUG", 2_000_000)]).await.expect_err("it is refused");
+    assert!(matches!(too_large, Error::Rejected(no) if no.code() == "quantity_too_large"));
+    // One that gives its own hold back has enough.
+    let owner = stockhold::Owner::new("eve").expect("a name");
+    let request = PlaceRequest {
+        replaces: Some(hold),
+        ..PlaceRequest::new(owner, ask::basket(&[("MUG", 1)]))
+    };
+    engine.place(request).await.expect("it replaces its own hold");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_refuses_nothing_once_a_hold_may_have_died() {
+    let postgres = PostgresServer::start();
+    let ledger = PostgresLedger::connect(&postgres.url(), PostgresOptions::default()).await;
+    // Copies may be as old as they like, and nobody sweeps.
+    let cache = CacheOptions { refuse_within: Some(60 * SECOND), ..CacheOptions::default() };
+    let engine = Engine::builder(Arc::new(ledger.expect("it connects"))).cache(cache);
+    let engine = engine.without_sweeper().start().expect("it starts");
+    create(&engine, "MUG", 1).await;
+    let owner = stockhold::Owner::new("ann").expect("a name");
+    let ttl = stockhold::Ttl::from_millis(1_000);
+    let request = PlaceRequest { ttl, ..PlaceRequest::new(owner, ask::basket(&[("MUG", 1)])) };
+    let held = engine.place(request).await.expect("it is granted").hold;
+    refused_by_copy(&engine, None, &[("MUG", 1)]).await;
+    let begun = SystemClock.boot();
+    while place_keyed(&engine, None, &[("MUG", 1)]).await.is_err() {
+        SystemClock.sleep(MILLISECOND).await;
+        assert!(SystemClock.boot() - begun < 5 * SECOND, "the copy still refuses");
+    }
+    let late = SystemClock.wall().since(held.expires_at);
+    assert!(late < 300 * MILLISECOND, "{late:?}");
+}
