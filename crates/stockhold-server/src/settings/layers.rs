@@ -131,7 +131,7 @@ mod tests {
             ("[server]\n\nlisten = 5", "a.toml, line 3: server.listen: invalid type"),
             ("[server]\nlisten = \"here\"", "a.toml, line 2: server.listen: "),
             ("[server]\nlisten = ", "a.toml, line 2: "),
-            ("[sever]", "a.toml, line 1: there is no section sever; there are engine, "),
+            ("[sever]", "a.toml, line 1: there is no section sever; there are cache, "),
             ("\nsever = 1", "a.toml, line 2: there is no section sever"),
             ("server = 1", "a.toml, line 1: server: invalid type"),
             (

@@ -427,6 +427,26 @@ mod tests {
         assert_eq!(shop.fill(&BEN, 9).await, Filled::Gone);
     }
 
+    /// As the page on operations has it.
+    #[tokio::test]
+    async fn a_user_with_few_rights_will_do() {
+        let server = RedisServer::set_up()
+            .with("user till on", ">s3cr3t ~{shop* ~mark{shop* ~lease{shop* +@all -@dangerous")
+            .start();
+        let url = format!("{}?user=till&password=s3cr3t", server.url());
+        let redis = Redis::new(&url.parse().unwrap()).unwrap();
+        let depot = Depot::new(redis.clone(), "shop", KEEP, LEASE);
+        depot.get_or_lease(b"MUG", &ANN).await.unwrap();
+        depot.fill(b"MUG", &ANN, 7, b"five").await.unwrap();
+        depot.forget(b"MUG", 8).await.unwrap();
+        depot.invalidate(b"MUG", 8).await.unwrap();
+        depot.invalidate_all().await.unwrap();
+        let mut lines = redis.listen(|_| ()).await.unwrap();
+        let mut track = ::redis::cmd("CLIENT");
+        track.arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX").arg(depot.prefix());
+        track.exec_async(&mut lines[0]).await.unwrap();
+    }
+
     #[tokio::test]
     async fn whatever_is_written_is_forgotten_some_day() {
         let shop = Shop::open();
