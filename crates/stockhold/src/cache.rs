@@ -295,8 +295,8 @@ impl<K: CacheKey, V: CacheValue> TieredCache<K, V> {
         }
     }
 
-    /// Hands in what somebody knows who has just changed the source, or read it. `since`: the source was
-    /// asked after that moment of the boot clock.
+    /// Hands in what somebody knows who has just changed the source, or read it, in place of what is older; where
+    /// there is nothing, nothing is put. `since`: the source was asked after that moment of the boot clock.
     pub async fn publish(&self, key: &K, loaded: Loaded<V>, since: Duration) {
         let (shared, name) = (&self.shared, Name::from(key.name()));
         if loaded.value.is_some() {
@@ -304,13 +304,13 @@ impl<K: CacheKey, V: CacheValue> TieredCache<K, V> {
         }
         let life = shared.link.life();
         let entry = shared.entry(&loaded, life, since, Duration::ZERO);
-        shared.shelf.put(&name, &entry);
+        shared.shelf.replace(&name, &entry);
         let (Some(depot), Some(bytes)) = (&shared.depot, sealed(&loaded)) else { return };
         if shared.backlog.covers(&name) {
             return;
         }
         match depot.publish(&name, loaded.version, &bytes).await {
-            Ok(Filled::Yes) => shared.shelf.put(&name, &Arc::new(entry.told_of())),
+            Ok(Filled::Yes) => shared.shelf.replace(&name, &Arc::new(entry.told_of())),
             Ok(Filled::Gone | Filled::Foreign | Filled::Below) => {}
             Err(_) => drop(shared.backlog.add(&name, loaded.version)),
         }

@@ -112,6 +112,23 @@ impl Redis {
         self.call_within(PATIENCE, &::redis::cmd("PING")).await.map(drop)
     }
 
+    /// Which version it is, for people; asks for at most a second.
+    ///
+    /// # Errors
+    /// Why it is not known.
+    pub async fn version(&self) -> Result<String, Trouble> {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let answer = self.call_within(PATIENCE, ::redis::cmd("INFO").arg("server")).await?;
+        // A Cluster answers for each of its members.
+        let answer = match answer {
+            Value::Map(members) => members.into_iter().next().map_or(Value::Nil, |(_, one)| one),
+            one => one,
+        };
+        let info = ::redis::from_redis_value::<String>(answer).unwrap_or_default();
+        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
+        version.map(str::to_owned).ok_or_else(|| Trouble::odd("INFO names no version of Redis"))
+    }
+
     /// Whether so much has failed in a row that it is left alone.
     #[must_use]
     pub fn is_open(&self) -> bool {

@@ -2,6 +2,7 @@
 
 mod check;
 mod postgres;
+mod redis;
 mod tls;
 
 use std::path::{Path, PathBuf};
@@ -67,6 +68,7 @@ impl Doctor {
                 checks.extend(postgres::checks(url, settings.ledger.connections.size()));
             }
         }
+        checks.extend(settings.redis.url.0.as_ref().map(|url| redis::check(url, ledger)));
         checks.push(check::clock(before, ledger));
         if let Some((certificate, key)) = settings.server.tls() {
             checks.extend([tls::certificate(certificate, key), tls::key_file(key)]);

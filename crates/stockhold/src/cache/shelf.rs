@@ -194,11 +194,13 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
         flight.ended.send_replace(Some(ended));
     }
 
-    /// Stores a value that comes from who has changed the source. Loads that are on their way may bring
-    /// an older one.
-    pub(super) fn put(&self, name: &Name, entry: &Arc<Entry<V>>) {
+    /// Replaces an older value by one that comes from who has changed the source. Where there is none nothing is
+    /// stored: this one may be older than what was taken away.
+    pub(super) fn replace(&self, name: &Name, entry: &Arc<Entry<V>>) {
         let _flights = self.flights_of(name);
-        self.store(name, entry);
+        if self.values.contains_key(name) {
+            self.store(name, entry);
+        }
     }
 
     /// Versions only move forward; of the same one, what was read later is kept. The lock is held.

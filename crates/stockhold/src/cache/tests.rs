@@ -315,6 +315,10 @@ async fn what_comes_from_who_has_changed_the_source_only_moves_forward() {
     assert_eq!(publish(7).await, Some(7));
     assert_eq!(publish(6).await, Some(7));
     assert_eq!(publish(8).await, Some(8));
+    // What comes late does not undo what was said since.
+    source.set("MUG", 10);
+    cache.invalidate(&"MUG", 10).await;
+    assert_eq!(publish(9).await, Some(10));
 }
 
 #[tokio::test]

@@ -13,8 +13,8 @@ use stockhold_core::Rejection;
 impl Engine {
     /// Holds units until a deadline.
     ///
-    /// Over a ledger that others write as well, it may be refused by copies of the stock items that are young
-    /// enough ([`CacheOptions::refuse_within`](crate::CacheOptions)); it is only ever granted by the ledger.
+    /// With a Redis it may be refused by copies of the stock items that are young enough
+    /// ([`CacheOptions::refuse_within`](crate::CacheOptions)); it is only ever granted by the ledger.
     ///
     /// # Errors
     /// [`Rejection::InsufficientStock`], [`Rejection::UnknownSku`]; under a known key

@@ -30,8 +30,8 @@ pub struct CacheOptions {
     pub bytes: u64,
     /// Where other instances over the same ledger find them as well; nowhere.
     pub redis: Option<Redis>,
-    /// A place may be refused by copies that are not older than that, over a ledger that others write as well:
-    /// 250 ms. None: never.
+    /// A place may be refused by copies that are not older than that, if there is a Redis by which instances tell
+    /// each other what they change: 250 ms. None: never.
     pub refuse_within: Option<Duration>,
     /// What may be asked for at all: whoever asks for more is told so by the ledger.
     pub limits: Limits,
@@ -76,8 +76,8 @@ impl Views {
             builder = builder.redis(redis);
         }
         let cache = builder.start();
-        // One that nobody shares refuses as fast by itself.
-        let within = refuse_within.filter(|_| ledger.is_shared());
+        // Only where the others tell what they change: a ledger that nobody shares refuses as fast by itself.
+        let within = refuse_within.filter(|_| redis.is_some());
         let doorkeeper = within.map(|within| Doorkeeper::new(&cache, ledger, within, limits));
         Self { cache, redis, doorkeeper: doorkeeper.map(Arc::new) }
     }

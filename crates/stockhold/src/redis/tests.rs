@@ -44,6 +44,13 @@ async fn a_command_is_answered() {
 }
 
 #[tokio::test]
+async fn a_redis_tells_its_version() {
+    let server = RedisServer::start();
+    let version = to(&server.url()).version().await.unwrap();
+    assert!(server.cli(&["INFO", "server"]).contains(&format!("redis_version:{version}")));
+}
+
+#[tokio::test]
 async fn a_thousand_who_ask_at_once_share_a_connection() {
     let server = RedisServer::start();
     let redis = to(&server.url());

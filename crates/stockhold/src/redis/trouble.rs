@@ -93,6 +93,38 @@ impl Kind {
         }
     }
 
+    /// What an operator does about it.
+    #[must_use]
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::Open | Self::Timeout => {
+                "see whether Redis is overloaded, and whether the network is"
+            }
+            Self::Refused => {
+                "see whether Redis runs, and whether its URL is right, with rediss for TLS"
+            }
+            Self::Lost => {
+                "nothing, unless it comes again: then look for a proxy that ends connections"
+            }
+            Self::ReadOnly => {
+                "name the primary, or Sentinels who know it: redis+sentinel://host/primary"
+            }
+            Self::Loading => "wait until it has read its data",
+            Self::NoScript => "nothing: the script is sent again",
+            Self::Busy => "find out whose script it runs: redis-cli SCRIPT KILL ends it",
+            Self::Full => "raise maxmemory, or set maxmemory-policy to allkeys-lru",
+            Self::Misconfigured => "look into its log: its disk fails, or its replicas are gone",
+            Self::Moved => "it is a member of a Cluster: redis+cluster://host,host2",
+            Self::ClusterDown => {
+                "see which slots of the Cluster nobody has: redis-cli CLUSTER INFO"
+            }
+            Self::Denied => {
+                "mend the user or password in the URL, or the user's rights: redis-cli ACL LIST"
+            }
+            Self::Odd => "see whether this is a Redis of version 6.2 or newer",
+        }
+    }
+
     /// Whether the command may have been done all the same.
     #[must_use]
     pub const fn may_be_done(self) -> bool {

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use stockhold::{
-    ByCopy, CacheOptions, Engine, Error, FailureKind, IdempotencyKey, PlaceRequest, Told,
+    Adjustment, ByCopy, CacheOptions, Engine, Error, FailureKind, IdempotencyKey, PlaceRequest,
+    Told,
     cache::Origin,
     clock::{Clock, SystemClock},
     conformance::ask::{self, item},
@@ -229,18 +230,18 @@ async fn refused_by_copy(engine: &Engine, key: Option<&str>, lines: &[(&str, i64
     }
 }
 
-async fn sold_out() -> (PostgresServer, Engine, HoldId) {
-    let postgres = PostgresServer::start();
-    let engine = instance(&postgres, None).await;
+async fn sold_out() -> (PostgresServer, RedisServer, Engine, HoldId) {
+    let (postgres, redis) = (PostgresServer::start(), RedisServer::start());
+    let engine = instance(&postgres, Some(&redis)).await;
     create(&engine, "MUG", 1).await;
     create(&engine, "HAT", 5).await;
     let hold = place_keyed(&engine, Some("ann"), &[("MUG", 1)]).await.expect("it is granted");
-    (postgres, engine, hold)
+    (postgres, redis, engine, hold)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sold_out_item_is_refused_by_a_copy_in_the_words_of_the_ledger() {
-    let (_postgres, engine, _) = sold_out().await;
+    let (_postgres, _redis, engine, _) = sold_out().await;
     let lines = [("HAT", 2), ("MUG", 1)];
     let Err(Error::Rejected(by_ledger)) = place_keyed(&engine, None, &lines).await else {
         panic!("the ledger has not refused it");
@@ -255,7 +256,7 @@ async fn a_sold_out_item_is_refused_by_a_copy_in_the_words_of_the_ledger() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_granted_is_answered_again_although_the_item_is_sold_out() {
-    let (_postgres, engine, hold) = sold_out().await;
+    let (_postgres, _redis, engine, hold) = sold_out().await;
     refused_by_copy(&engine, Some("eve"), &[("MUG", 1)]).await;
     let owner = stockhold::Owner::new("eve").expect("a name");
     let request = PlaceRequest {
@@ -268,8 +269,8 @@ async fn what_was_granted_is_answered_again_although_the_item_is_sold_out() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn units_that_are_given_back_are_on_offer_at_once_here_and_soon_elsewhere() {
-    let (postgres, ann, hold) = sold_out().await;
-    let ben = instance(&postgres, None).await;
+    let (postgres, redis, ann, hold) = sold_out().await;
+    let ben = instance(&postgres, Some(&redis)).await;
     refused_by_copy(&ann, None, &[("MUG", 1)]).await;
     refused_by_copy(&ben, None, &[("MUG", 1)]).await;
     ann.release(hold, None, None).await.expect("it is released");
@@ -289,7 +290,7 @@ async fn units_that_are_given_back_are_on_offer_at_once_here_and_soon_elsewhere(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_copy_cannot_know_is_left_to_the_ledger() {
-    let (_postgres, engine, hold) = sold_out().await;
+    let (_postgres, _redis, engine, hold) = sold_out().await;
     refused_by_copy(&engine, None, &[("MUG", 1)]).await;
     // An item that does not exist goes before one that is short.
     let unknown = place_keyed(&engine, None, &[("MUG", 1), ("NONE", 1)]).await;
@@ -313,7 +314,10 @@ async fn a_copy_refuses_nothing_once_a_hold_may_have_died() {
     let postgres = PostgresServer::start();
     let ledger = PostgresLedger::connect(&postgres.url(), PostgresOptions::default()).await;
     // Copies may be as old as they like, and nobody sweeps.
-    let cache = CacheOptions { refuse_within: Some(60 * SECOND), ..CacheOptions::default() };
+    let redis = RedisServer::start();
+    let shared = Redis::new(&redis.url().parse().expect("a URL")).expect("it can be used");
+    let refuse_within = Some(60 * SECOND);
+    let cache = CacheOptions { refuse_within, redis: Some(shared), ..CacheOptions::default() };
     let engine = Engine::builder(Arc::new(ledger.expect("it connects"))).cache(cache);
     let engine = engine.without_sweeper().start().expect("it starts");
     create(&engine, "MUG", 1).await;
@@ -329,4 +333,20 @@ async fn a_copy_refuses_nothing_once_a_hold_may_have_died() {
     }
     let late = SystemClock.wall().since(held.expires_at);
     assert!(late < 300 * MILLISECOND, "{late:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nobody_tells_what_others_change_the_ledger_alone_refuses() {
+    let postgres = PostgresServer::start();
+    let (ann, ben) = (instance(&postgres, None).await, instance(&postgres, None).await);
+    create(&ann, "MUG", 0).await;
+    for _ in 0..20 {
+        assert_eq!(units(&ben, "MUG").await.0[3], 0);
+        let no = place_keyed(&ben, None, &[("MUG", 1)]).await.expect_err("it is sold out");
+        assert!(matches!(no, Error::Rejected(_)), "{no}");
+    }
+    let delivery = Adjustment::Receive { units: ask::units(1), reference: None };
+    let key = IdempotencyKey::new("note-17").expect("a key");
+    ann.adjust(&item("MUG"), delivery, Some(key)).await.expect("it is received");
+    place_keyed(&ben, None, &[("MUG", 1)]).await.expect("it is on offer at once");
 }

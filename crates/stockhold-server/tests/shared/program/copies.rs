@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use stockhold::clock::{Clock, SystemClock};
-use stockhold_testkit::RedisServer;
+use stockhold_testkit::{PostgresServer, RedisServer};
 
-use crate::shop::Shop;
+use crate::shop::{Shop, stockhold};
 
 const TTL: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_secs(10);
@@ -77,6 +77,35 @@ async fn what_one_server_does_the_other_shows_soon_with_redis_and_without() {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }
     shop.expect_sound();
+}
+
+/// What the doctor says of Redis: its verdict, what it found, and what to do.
+fn doctor(ledger: &str, redis: &str) -> [String; 3] {
+    let mut command = stockhold(&["doctor", "--json", "--ledger", ledger]);
+    let output = command.env("STOCKHOLD_REDIS", redis).output().unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = told["checks"].as_array().unwrap();
+    let check = checks.iter().find(|check| check["name"] == "redis").unwrap();
+    ["verdict", "found", "next"].map(|part| check[part].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn the_doctor_looks_at_redis_and_says_what_to_do() {
+    let (postgres, mut redis) = (PostgresServer::start(), RedisServer::start());
+    let [verdict, found, _] = doctor(&postgres.url(), &redis.url());
+    assert!(verdict == "ok" && found.contains("version "), "{verdict} {found}");
+    let [verdict, found, next] = doctor("memory:", &redis.url());
+    assert!(
+        verdict == "warn" && found.contains("of no use") && next.contains("redis.url"),
+        "{next}"
+    );
+    redis.stop();
+    let [verdict, found, next] = doctor(&postgres.url(), &redis.url());
+    assert_eq!(verdict, "warn");
+    assert!(
+        found.contains("no connection") && next.contains("see whether Redis runs"),
+        "{found} {next}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
