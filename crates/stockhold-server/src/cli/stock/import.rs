@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{self, Read},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use clap::{Args, ValueEnum};
@@ -90,10 +90,11 @@ impl Import {
         let (url, target) = remote.target()?;
         let (path, kind) = (self.path(), self.content_type());
         let patience = remote.timeout();
-        let body = source.read(bar.clone())?;
+        let unread = Arc::new(OnceLock::new());
+        let body = source.read(bar.clone(), Arc::clone(&unread))?;
         let answer =
             Stream::open(&target, path.as_str(), Some(kind), body, patience, Arc::new(SystemClock));
-        let broken = |error| self.broke_off(&url, &error);
+        let broken = |error| self.broke_off(&url, &error, unread.get());
         let answer = answer.await.map_err(broken)?;
         if !answer.is_success() {
             let reply = answer.reply().await.map_err(broken)?;
@@ -114,10 +115,12 @@ impl Import {
         self.format.unwrap_or_else(|| format_of(&self.file)).media_type()
     }
 
-    fn broke_off(&self, url: &Url, error: &CallError) -> Fault {
-        let fault = match error {
-            CallError::Lost(lost) if lost.is_user() => self.unreadable(lost),
-            _ => unanswered(url, error, None),
+    /// The one thing that ends a request from this side is a file that cannot be read to its end. The
+    /// connection goes with it, and which of the two is noticed first is chance.
+    fn broke_off(&self, url: &Url, error: &CallError, unread: Option<&String>) -> Fault {
+        let fault = match unread {
+            Some(why) => Fault::error(format!("{} cannot be read: {why}", self.file.display())),
+            None => unanswered(url, error, None),
         };
         if !error.may_have_been_done() {
             return fault;
@@ -126,12 +129,6 @@ impl Import {
             "{fault}\n  some rows may have been taken; run the same import again, and these are \
              left as they are"
         ))
-    }
-
-    /// The one thing that ends a request from this side is a file that cannot be read to its end.
-    fn unreadable(&self, lost: &dyn std::error::Error) -> Fault {
-        let why = lost.source().map_or_else(|| lost.to_string(), ToString::to_string);
-        Fault::error(format!("{} cannot be read: {why}", self.file.display()))
     }
 }
 
@@ -152,8 +149,8 @@ impl Source {
     }
 
     /// Reads on a thread of its own, a few pieces ahead: whatever is read may block. It ends with
-    /// the process, or when nobody wants any more.
-    fn read(mut self, bar: ProgressBar) -> Result<Pieces, Fault> {
+    /// the process, or when nobody wants any more. Says in `unread` why it could not read on.
+    fn read(mut self, bar: ProgressBar, unread: Arc<OnceLock<String>>) -> Result<Pieces, Fault> {
         const PIECE: usize = 64 * 1024;
         const AHEAD: usize = 4;
         let (pieces, body) = mpsc::channel(AHEAD);
@@ -168,7 +165,11 @@ impl Source {
                         Ok(Bytes::from(piece))
                     }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(error) => Err(error),
+                    Err(error) => {
+                        // Only once: it is the last piece.
+                        let _ = unread.set(error.to_string());
+                        Err(error)
+                    }
                 };
                 let is_last = piece.is_err();
                 if pieces.blocking_send(piece).is_err() || is_last {
