@@ -256,10 +256,10 @@ impl<K: CacheKey, V: CacheValue> TieredCache<K, V> {
         self.shared.get(key, None).await
     }
 
-    /// The same, not older than that: else the source is asked.
+    /// The same, not older than that when it was asked for: else the source is asked.
     ///
     /// # Errors
-    /// The source has failed, or has taken longer than that.
+    /// The source has failed.
     pub async fn get_at_most(&self, key: &K, age: Duration) -> Result<Read<V>, Arc<Failure>> {
         self.shared.get(key, Some(age)).await
     }
@@ -422,8 +422,9 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
         match within(&SystemClock, limit, self.bring_young(key, &name, most)).await {
             Some(Ok(entry)) => {
                 let then = SystemClock.boot();
-                // It may have been invalidated on its way: what was heard since says nothing of it.
-                let age = entry.age(None, then);
+                // Whoever asked the source asked it after this was asked for. What was heard since says nothing:
+                // the value may have been invalidated on its way.
+                let age = entry.age(None, now);
                 if young(age) {
                     Ok(entry.told(entry.origin, None, then))
                 } else {
@@ -442,9 +443,9 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
         name: &Name,
         most: Option<Duration>,
     ) -> Ended<V> {
+        let asked = SystemClock.boot();
         let entry = self.fly(key, name, Way::ByDepot, most).await?;
-        let age = entry.age(None, SystemClock.boot());
-        if most.is_none_or(|most| age <= most) {
+        if most.is_none_or(|most| entry.age(None, asked) <= most) {
             return Ok(entry);
         }
         self.fly(key, name, Way::Straight, most).await

@@ -312,7 +312,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_lease_that_is_over_is_given_to_the_next() {
-        let shop = Shop::with_lease(Duration::from_millis(1));
+        let shop = Shop::with_lease(Duration::from_millis(300));
         assert_eq!(shop.get(&ANN).await, Found::Lease { floor: 0 });
         while shop.get(&BEN).await != (Found::Lease { floor: 0 }) {}
         assert_eq!(shop.fill(&ANN, 7).await, Filled::Foreign);
