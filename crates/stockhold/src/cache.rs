@@ -87,6 +87,22 @@ pub trait CacheValue: Clone + Send + Sync + 'static {
     fn decode(bytes: &[u8]) -> Option<Self>;
 }
 
+impl CacheKey for String {
+    fn name(&self) -> Vec<u8> {
+        self.as_bytes().to_vec()
+    }
+}
+
+impl CacheValue for u64 {
+    fn encode(&self) -> Vec<u8> {
+        self.to_be_bytes().to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self::from_be_bytes)
+    }
+}
+
 /// What a source has under a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded<V> {

@@ -19,22 +19,6 @@ impl CacheKey for &'static str {
     }
 }
 
-impl CacheKey for String {
-    fn name(&self) -> Vec<u8> {
-        self.as_bytes().to_vec()
-    }
-}
-
-impl CacheValue for u64 {
-    fn encode(&self) -> Vec<u8> {
-        self.to_be_bytes().to_vec()
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self::from_be_bytes)
-    }
-}
-
 /// A database with one number per key, which is its version as well.
 #[derive(Debug)]
 struct Source {
