@@ -68,7 +68,9 @@ BEGIN
             test_ahead(), current_setting('synchronous_commit')
         INTO server_now, alive_at, graces, sealed, ahead, synchronous_commit FROM ledger;
     IF cardinality(keys) > 0 THEN
-        SELECT * INTO key, digest, hold, movement FROM find_keys(keys);
+        -- As find_keys does: to call it would take a lone hold a tenth longer.
+        SELECT array_agg(key), array_agg(digest), array_agg(hold), array_agg(movement)
+            INTO key, digest, hold, movement FROM idempotency WHERE key = ANY (keys);
     END IF;
 END $$;
 
