@@ -422,11 +422,10 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
         let name = Name::from(key.name());
         // Before the look: what was heard of until then is not there any more.
         let (heard, now) = (self.heard(), SystemClock.boot());
-        let young = |age: Duration| most.is_none_or(|most| age <= most);
         let known = self.shelf.get(&name);
         if let Some(entry) = &known
             && self.is_fresh(entry, now)
-            && young(entry.age(heard, now))
+            && most.is_none_or(|most| entry.age(heard, now) <= most)
         {
             self.look_ahead(key, &name, entry, now);
             return Ok(entry.told(Origin::L1, heard, now));
@@ -436,23 +435,15 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
         let soft = stale.as_ref().map(|_| self.policy.soft_deadline);
         let limit = soft.unwrap_or(self.policy.hard_deadline);
         match within(&SystemClock, limit, self.bring_young(key, &name, most)).await {
-            Some(Ok(entry)) => {
-                let then = SystemClock.boot();
-                // Whoever asked the source asked it after this was asked for. What was heard since says nothing:
-                // the value may have been invalidated on its way.
-                let age = entry.age(None, now);
-                if young(age) {
-                    Ok(entry.told(entry.origin, None, then))
-                } else {
-                    Err(too_old(age))
-                }
-            }
+            // What was heard since says nothing: it may have been invalidated on its way.
+            Some(Ok(entry)) => Ok(entry.told(entry.origin, None, SystemClock.boot())),
             Some(Err(failure)) => self.or_stale(stale, Reason::Failed).ok_or(failure),
             None => self.or_stale(stale, Reason::Late).ok_or_else(|| Arc::new(late(limit))),
         }
     }
 
-    /// What Redis has, or the source if that is too old.
+    /// What Redis has, or the source if that is too old. What the source answers is young enough: no load is
+    /// joined that began earlier than that.
     async fn bring_young(
         self: &Arc<Self>,
         key: &K,
@@ -795,11 +786,6 @@ fn weight<V: CacheValue>(value: &V) -> u32 {
 
 fn late(limit: Duration) -> Failure {
     Failure::new(FailureKind::Unavailable, format!("the source has not answered within {limit:?}"))
-}
-
-fn too_old(age: Duration) -> Arc<Failure> {
-    let message = format!("what the source has answered was {age:?} old when it came");
-    Arc::new(Failure::new(FailureKind::Unavailable, message))
 }
 
 fn panicked() -> Failure {

@@ -181,12 +181,7 @@ impl Redis {
         on_push: impl Fn(PushInfo) + Clone + Send + Sync + 'static,
     ) -> Result<Vec<MultiplexedConnection>, Trouble> {
         let dial = &self.shared.dial;
-        let limit = dial.patience();
-        let connected = within(&SystemClock, limit, dial.connect_to_each(on_push)).await;
-        let connected = connected.map_or_else(
-            || Err(Trouble::timeout(limit)),
-            |connected| connected.map_err(|e| Trouble::from(e).while_connecting()),
-        );
+        let connected = dial.in_time(dial.connect_to_each(on_push)).await;
         match connected {
             // Whoever was greeted knows that it works again.
             Ok(lines) => {
@@ -241,12 +236,7 @@ impl Shared {
     }
 
     async fn connect(self: Arc<Self>) {
-        let limit = self.dial.patience();
-        let connected = within(&SystemClock, limit, self.dial.connect()).await;
-        let connected = connected.map_or_else(
-            || Err(Trouble::timeout(limit)),
-            |connected| connected.map_err(|e| Trouble::from(e).while_connecting()),
-        );
+        let connected = self.dial.in_time(self.dial.connect()).await;
         let state = match connected {
             Ok(line) => {
                 self.breaker.succeeded();

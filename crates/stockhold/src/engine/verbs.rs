@@ -40,18 +40,13 @@ impl Engine {
     /// ```
     pub async fn place(&self, request: PlaceRequest) -> Result<Placed, Error> {
         #[cfg(feature = "redis")]
-        let request = match self.shared.views.refusal(&request).await {
-            Some(refusal) => {
-                self.shared.metrics.rejected("place", refusal.rejection.code());
-                return Err(Error::RejectedByCopy(Box::new(refusal)));
-            }
-            None => request,
-        };
-        #[cfg(feature = "redis")]
-        let lines = request.lines.clone();
+        if let Some(refusal) = self.shared.views.refusal(&request).await {
+            self.shared.metrics.rejected("place", refusal.rejection.code());
+            return Err(Error::RejectedByCopy(Box::new(refusal)));
+        }
         let placed = self.operate(Operation::Place(request)).await;
         #[cfg(feature = "redis")]
-        self.shared.views.learn(&lines, &placed);
+        self.shared.views.learn(&placed);
         match placed? {
             Outcome::Placed(placed) => Ok(placed),
             other => Err(mismatch("place", &other)),

@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use stockhold_core::{Basket, ItemKey, Limits, Outcome, Rejection, StockView};
+use stockhold_core::{ItemKey, Limits, Outcome, Rejection, StockView};
 
 use self::doorkeeper::Doorkeeper;
 use super::PlaceRequest;
@@ -88,9 +88,9 @@ impl Views {
     }
 
     /// The ledger has answered a place.
-    pub(super) fn learn(&self, lines: &Basket, answer: &Result<Outcome, Error>) {
+    pub(super) fn learn(&self, answer: &Result<Outcome, Error>) {
         if let (Some(doorkeeper), Err(Error::Rejected(no))) = (&self.doorkeeper, answer)
-            && matches!(**no, Rejection::InsufficientStock { .. })
+            && let Rejection::InsufficientStock { lines, .. } = &**no
         {
             doorkeeper.learn(lines);
         }

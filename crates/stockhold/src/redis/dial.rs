@@ -15,8 +15,15 @@ use ::redis::{
 };
 use tokio::sync::Mutex;
 
-use super::url::{Host, Login, RedisUrl, Roots, Target};
-use crate::{Failure, url::wrong};
+use super::{
+    trouble::Trouble,
+    url::{Host, Login, RedisUrl, Roots, Target},
+};
+use crate::{
+    Failure,
+    clock::{SystemClock, within},
+    url::wrong,
+};
 
 /// How long one server may take until it can be asked.
 const CONNECT: Duration = Duration::from_millis(250);
@@ -79,11 +86,18 @@ impl Dial {
         })
     }
 
-    /// How long it may take.
-    pub(super) const fn patience(&self) -> Duration {
-        match self {
+    /// Waits for a connection, but not for longer than one may take.
+    pub(super) async fn in_time<T>(
+        &self,
+        connecting: impl Future<Output = RedisResult<T>>,
+    ) -> Result<T, Trouble> {
+        let limit = match self {
             Self::Server(_) => CONNECT,
             Self::Sentinels(_) | Self::Cluster(_) => CONNECT_TO_MANY,
+        };
+        match within(&SystemClock, limit, connecting).await {
+            None => Err(Trouble::timeout(limit)),
+            Some(connected) => connected.map_err(|e| Trouble::from(e).while_connecting()),
         }
     }
 

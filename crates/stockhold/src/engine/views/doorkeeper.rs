@@ -71,9 +71,9 @@ impl Doorkeeper {
         is_young.then_some(ByCopy { rejection, origin: copies.origin, as_of: copies.as_of })
     }
 
-    /// These were refused by the ledger: the next who ask for them may be refused here.
-    pub(super) fn learn(&self, lines: &Basket) {
-        lines.iter().for_each(|(item, _)| self.cache.warm(item));
+    /// The ledger was short of these: the next who ask for them may be refused here.
+    pub(super) fn learn(&self, short: &[Shortage]) {
+        short.iter().for_each(|line| self.cache.warm(&line.item));
     }
 
     /// Whether a line looks short, by a copy of whatever age: most places are none of our business.
