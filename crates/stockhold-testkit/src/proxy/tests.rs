@@ -4,7 +4,7 @@ use std::{
 };
 
 use super::*;
-use crate::now;
+use crate::{now, port::Port};
 
 /// A server that sends back what it is sent.
 fn echo() -> SocketAddr {
@@ -198,9 +198,7 @@ fn a_refusal_is_for_newcomers() {
 
 #[test]
 fn a_server_that_is_gone_is_a_reset() {
-    let server = echo();
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    assert_ne!(server, gone);
-    let mut client = Client::of(&Proxy::start(gone));
+    let gone = Port::claim();
+    let mut client = Client::of(&Proxy::start(gone.address()));
     assert_eq!(client.hears_the_end().1, Some(ErrorKind::ConnectionReset));
 }
