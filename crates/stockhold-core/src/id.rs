@@ -167,6 +167,12 @@ text_type! {
 }
 
 text_type! {
+    /// What a mutual exclusion is called that is not about stock, for example `nightly-report`; written like
+    /// a [`Sku`].
+    LockName, "lock", check_name
+}
+
+text_type! {
     /// A shop's own mark on a hold or a receipt, for example an order number: up to 255 bytes
     /// without control characters.
     Reference, "reference", check_free_text

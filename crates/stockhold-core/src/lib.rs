@@ -79,8 +79,8 @@ pub use book::{Book, Changes};
 pub use command::{Action, Basket, Command, InvalidBasket, LoadMode, OnExpired, Place};
 pub use hold::{Hold, HoldState, IllegalStep, Line, Moved, Step, Transition};
 pub use id::{
-    HoldId, IdempotencyKey, InvalidName, ItemKey, Location, NameFault, Owner, Reason, Reference,
-    Sku,
+    HoldId, IdempotencyKey, InvalidName, ItemKey, Location, LockName, NameFault, Owner, Reason,
+    Reference, Sku,
 };
 pub use key::{Digest, Done, KeyId, KeyRecord};
 pub use limits::{InvalidLimit, Limits};

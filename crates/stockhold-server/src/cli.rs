@@ -13,6 +13,7 @@ mod hold;
 mod key;
 mod ledger_file;
 mod ledger_url;
+mod lock;
 mod migrate_ledger;
 mod movements;
 mod openapi;
@@ -72,7 +73,8 @@ Examples:
     stockhold hold place --owner cart-981 --line MUG=2
 
 It ends with 0 if it was done, 1 if not, 2 if the command makes no sense, 3 if there is not enough
-stock, 4 if the hold has expired, 5 if an invariant is broken. `stockhold help COMMAND` says more.";
+stock, 4 if the hold has expired, 5 if an invariant is broken; `lock run` as its command does, or
+with 125 if it did not have the lock. `stockhold help COMMAND` says more.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -88,6 +90,8 @@ enum Command {
     #[command(name = "hold")]
     Hold(hold::HoldCommand),
     Key(key::Key),
+    #[command(name = "lock")]
+    Lock(lock::LockCommand),
     #[command(name = "migrate-ledger")]
     MigrateLedger(migrate_ledger::MigrateLedger),
     Movements(movements::Movements),
@@ -116,6 +120,7 @@ impl Command {
             Self::Doctor(doctor) => doctor.run(remote),
             Self::Hold(hold) => hold.run(remote),
             Self::Key(key) => key.run(),
+            Self::Lock(lock) => lock.run(remote),
             Self::MigrateLedger(migrate) => migrate.run(),
             Self::Movements(movements) => movements.run(remote),
             Self::OpenApi(openapi) => openapi.run(),

@@ -12,7 +12,7 @@ use axum::{
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
-use stockhold::{HoldId, IdempotencyKey, ItemKey, Location, Sku};
+use stockhold::{HoldId, IdempotencyKey, ItemKey, Location, LockName, Sku};
 use tokio::time::timeout;
 
 use crate::{
@@ -68,6 +68,19 @@ impl<S: Send + Sync> FromRequestParts<S> for HoldInPath {
         refuse_query(&parts.uri)?;
         let path = Path::<String>::from_request_parts(parts, state).await;
         Ok(Self(word("id", &decoded("id", path)?)?))
+    }
+}
+
+/// The lock that the path names; such paths take no query.
+pub(crate) struct LockInPath(pub(crate) LockName);
+
+impl<S: Send + Sync> FromRequestParts<S> for LockInPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        refuse_query(&parts.uri)?;
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        Ok(Self(word("name", &decoded("name", path)?)?))
     }
 }
 

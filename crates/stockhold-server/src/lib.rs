@@ -25,6 +25,7 @@ mod extract;
 mod health;
 mod holds;
 mod lists;
+mod locks;
 mod metrics;
 mod openapi;
 mod problem;

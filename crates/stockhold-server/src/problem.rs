@@ -21,7 +21,7 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use stockhold::{ByCopy, Failure, Rejection};
+use stockhold::{ByCopy, Failure, LockName, Rejection};
 use tracing::{debug, error, field::display, warn};
 
 use self::kind::Row;
@@ -58,6 +58,8 @@ enum Numbers {
     Scope(Scope),
     Rejection(Box<Rejection>),
     ByCopy(Box<ByCopy>),
+    Lock(LockName),
+    BusyLock(LockName, Duration),
 }
 
 impl Problem {

@@ -11,16 +11,18 @@ pub(crate) use self::route::{KEY, Route, header};
 use self::route::{LIMIT, REPLAYED};
 use crate::{
     access::{Need, Scope},
-    batch, docs, health, holds, lists,
+    batch, docs, health, holds, lists, locks,
     metrics::{self, Metrics},
     openapi,
     problem::{self, Kind, Problem},
     stock, transfer,
     wire::{
-        AdjustmentBody, After, BatchAnswerBody, BatchBody, ConfirmBody, ExportFormat, ExtendBody,
-        HealthBody, HoldBody, HoldPageBody, ImportMode, ItemBody, Limit, LocationWord, MovedBody,
+        AcquireBody, AdjustmentBody, After, BatchAnswerBody, BatchBody, ConfirmBody, Cursor,
+        ExportFormat, ExtendBody, HealthBody, HoldBody, HoldPageBody, ImportMode, ItemBody,
+        LeaseBody, Limit, LocationWord, LockBody, LockPageBody, LockPrefix, MovedBody,
         MovementPageBody, OpenLinesBody, OwnerWord, PlaceBody, PolicyBody, Prefix, ReleaseBody,
-        RevokeBody, RowBody, SkuWord, State, StockPageBody, StockRowBody,
+        ReleaseLockBody, ReleasedBody, RenewBody, RenewedBody, RevokeBody, RowBody, SkuWord, State,
+        StockPageBody, StockRowBody,
     },
 };
 
@@ -39,7 +41,7 @@ pub(crate) fn router(engine: Engine, metrics: Arc<Metrics>) -> Router {
 
 /// Every route, in the order of the document.
 pub(crate) fn all() -> Vec<Route> {
-    [of_holds(), of_stock(), of_batch(), of_lists(), of_movements(), of_operation()]
+    [of_holds(), of_stock(), of_batch(), of_lists(), of_movements(), of_locks(), of_operation()]
         .into_iter()
         .flatten()
         .collect()
@@ -207,6 +209,45 @@ fn of_movements() -> Vec<Route> {
             .query::<Limit>("limit", LIMIT)
             .reads()
             .answers::<MovementPageBody<'_>>(200, "Some of the movements, and where to go on."),
+    ]
+}
+
+fn of_locks() -> Vec<Route> {
+    vec![
+        Route::post("/v1/locks/{name}", Need::Scope(Scope::Locks), locks::acquire)
+            .does("acquireLock", "Takes a lock, for a time.")
+            .mind(
+                "If the answer is lost, ask again with the same token: the same lease is granted. A lease can \
+                 end while its holder does not notice; whoever was granted the lock later has the higher fence, \
+                 so what the work changes should refuse a lower one than it has seen.",
+            )
+            .of_a_lock()
+            .takes::<AcquireBody>()
+            .answers::<LeaseBody<'_>>(200, "The lease.")
+            .refuses(&[Kind::LockBusy]),
+        Route::post("/v1/locks/{name}/renew", Need::Scope(Scope::Locks), locks::renew)
+            .does("renewLock", "Lets a lease live on for its whole time from now.")
+            .of_a_lock()
+            .takes::<RenewBody>()
+            .answers::<RenewedBody<'_>>(200, "It does.")
+            .refuses(&[Kind::LeaseLost]),
+        Route::post("/v1/locks/{name}/release", Need::Scope(Scope::Locks), locks::release)
+            .does("releaseLock", "Gives a lock back.")
+            .of_a_lock()
+            .takes::<ReleaseLockBody>()
+            .answers::<ReleasedBody<'_>>(200, "It was the caller's until now.")
+            .refuses(&[Kind::LeaseLost]),
+        Route::get("/v1/locks/{name}", Need::Scope(Scope::Read), locks::read)
+            .does("getLock", "Since when somebody has a lock, and for how long.")
+            .of_a_lock()
+            .answers::<LockBody<'_>>(200, "Somebody has it.")
+            .refuses(&[Kind::LockNotHeld]),
+        Route::get("/v1/locks", Need::Scope(Scope::Read), locks::list)
+            .does("listLocks", "The locks that somebody has, by name.")
+            .query::<LockPrefix>("prefix", "Only those whose name begins with this.")
+            .query::<Limit>("limit", LIMIT)
+            .query::<Cursor>("cursor", "The next_cursor of the page before.")
+            .answers::<LockPageBody<'_>>(200, "Some of the locks, and where the list goes on."),
     ]
 }
 

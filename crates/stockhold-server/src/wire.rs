@@ -10,6 +10,7 @@ mod cursor;
 mod field;
 mod hold;
 mod list_query;
+mod lock;
 mod moment;
 mod page;
 mod query;
@@ -29,11 +30,15 @@ pub(crate) use batch::{BatchBody, op, operation};
 pub(crate) use batch_schema::BatchAnswerBody;
 pub(crate) use cursor::Cursor;
 pub(crate) use field::{
-    AnyUnits, HoldIdWord, KeyWord, LocationWord, NotNegative, OwnerWord, Positive, ReferenceWord,
-    SkuWord, Units, parse, word,
+    AnyUnits, HoldIdWord, KeyWord, LocationWord, LockWord, NotNegative, OwnerWord, Positive,
+    ReferenceWord, SkuWord, Units, parse, word,
 };
 pub(crate) use hold::HoldBody;
-pub(crate) use list_query::FromQuery;
+pub(crate) use list_query::{FromQuery, LockQuery};
+pub(crate) use lock::{
+    AcquireBody, LeaseBody, LockBody, LockPageBody, ReleaseLockBody, ReleasedBody, RenewBody,
+    RenewedBody, held, lease, lock_page, released, renewed,
+};
 pub(crate) use moment::{Asked, Rfc3339};
 pub(crate) use page::{
     HoldPageBody, MovementPageBody, StockPageBody, hold_page, movement_page, stock_page,
@@ -44,7 +49,8 @@ pub(crate) use request::{
 };
 pub(crate) use row::{BadRowBody, Format, ImportedBody, RowBody, StockRowBody};
 pub(crate) use schema::{
-    After, ExportFormat, ImportMode, Limit, Prefix, State, choice, integer, nullable, refer, typed,
+    After, ExportFormat, ImportMode, Limit, LockPrefix, Prefix, State, choice, integer, nullable,
+    refer, typed,
 };
 pub(crate) use stock::{ItemBody, MovedBody, MovementBody, who};
 pub(crate) use stock_request::{AdjustmentBody, PolicyBody};

@@ -695,7 +695,8 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
     /// Hears what others change, and tells them what they have not heard of yet.
     fn listen(self: &Arc<Self>, redis: Redis) {
         let listener = Arc::downgrade(self);
-        let listening = tokio::spawn(Arc::clone(&self.link).run(redis, listener));
+        let prefix = self.depot.as_ref().map_or_else(String::new, Depot::prefix);
+        let listening = tokio::spawn(Arc::clone(&self.link).run(redis, prefix, listener));
         let telling = tokio::spawn(tell(Arc::downgrade(self)));
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.extend([listening.abort_handle(), telling.abort_handle()]);
@@ -703,10 +704,6 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
 }
 
 impl<K: CacheKey, V: CacheValue> Listener for Shared<K, V> {
-    fn prefix(&self) -> String {
-        self.depot.as_ref().map_or_else(String::new, Depot::prefix)
-    }
-
     fn changed(&self, keys: Option<&[&[u8]]>) {
         let Some(depot) = &self.depot else { return };
         for key in keys.unwrap_or_default() {

@@ -19,9 +19,11 @@ use crate::{
     ids::IdSource,
     keeper::Keeper,
     ledger::{Ledger, memory::MemoryLedger},
+    lock::Locks,
     sweeper::{Alarm, Sweeper},
 };
 
+mod locks;
 mod many;
 mod operation;
 mod reads;
@@ -67,6 +69,7 @@ struct Shared {
     settings: Settings,
     ids: Arc<IdSource>,
     metrics: Arc<Metrics>,
+    locks: Locks,
     #[cfg(feature = "redis")]
     views: Views,
     stop: watch::Sender<bool>,
@@ -142,6 +145,10 @@ impl EngineBuilder {
         let alarm = Arc::new(Alarm::new(Arc::clone(&clock)));
         let metrics = Metrics::of(&ledger);
         #[cfg(feature = "redis")]
+        let locks = locks::of(&*ledger, &clock, &cache);
+        #[cfg(not(feature = "redis"))]
+        let locks = locks::of(&*ledger, &clock);
+        #[cfg(feature = "redis")]
         let views = Views::new(&ledger, cache);
         #[cfg(feature = "redis")]
         let metrics = metrics.with(views.metrics());
@@ -176,6 +183,7 @@ impl EngineBuilder {
         let keeper = Keeper {
             ledger: Arc::clone(&ledger),
             clock: Arc::clone(&clock),
+            locks: locks.clone(),
             settings: settings.clone(),
         };
         tasks.push(tokio::spawn(keeper.run(stopped)));
@@ -188,6 +196,7 @@ impl EngineBuilder {
                 settings,
                 ids,
                 metrics,
+                locks,
                 #[cfg(feature = "redis")]
                 views,
                 stop,
@@ -235,6 +244,15 @@ impl Engine {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics
+    }
+
+    /// Locks by name, of all who share the ledger: by Redis, if the engine was told of one, with the ledger's database
+    /// behind it; by that alone; or of this process.
+    ///
+    /// Overselling is never prevented by a lock; they are for what only one should do at a time.
+    #[must_use]
+    pub fn locks(&self) -> &Locks {
+        &self.shared.locks
     }
 
     /// Takes no more commands, does what is queued, and gives the ledger back.

@@ -90,6 +90,7 @@ pub struct FaultLedger {
     landed_fails: AtomicUsize,
     due_fails: AtomicUsize,
     retire_fails: AtomicUsize,
+    setbacks: AtomicUsize,
 }
 
 impl FaultLedger {
@@ -104,6 +105,7 @@ impl FaultLedger {
             landed_fails: AtomicUsize::new(0),
             due_fails: AtomicUsize::new(0),
             retire_fails: AtomicUsize::new(0),
+            setbacks: AtomicUsize::new(0),
         }
     }
 
@@ -154,6 +156,13 @@ impl FaultLedger {
         lock(&self.seen).len()
     }
 
+    /// How often the inner ledger itself did not do what it was asked, whatever that was: a disk stood still, for
+    /// example. A refused batch is none.
+    #[must_use]
+    pub fn setbacks(&self) -> usize {
+        self.setbacks.load(Ordering::SeqCst)
+    }
+
     fn is_poisoned(&self, batch: &Batch) -> bool {
         let poison = lock(&self.poison);
         poison.as_ref().is_some_and(|is_poison| batch.commands.iter().any(is_poison))
@@ -179,7 +188,11 @@ impl Layer for FaultLedger {
             let failure = Failure::new(FailureKind::Internal, "a poisoned command");
             return Err(ApplyError::Refused { failure, races: 0 });
         }
-        let applied = self.inner.apply(batch).await?;
+        let applied = self.inner.apply(batch).await.inspect_err(|error| {
+            if !matches!(error, ApplyError::Refused { .. }) {
+                self.setbacks.fetch_add(1, Ordering::SeqCst);
+            }
+        })?;
         match &fault {
             Fault::LostAfter => return Err(lost(applied)),
             Fault::Late(gate) => gate.pass().await,
@@ -199,7 +212,9 @@ impl Layer for FaultLedger {
         if counts_down(&self.due_fails) {
             return Err(away("looking for due holds"));
         }
-        self.inner.due(limit).await
+        self.inner.due(limit).await.inspect_err(|_| {
+            self.setbacks.fetch_add(1, Ordering::SeqCst);
+        })
     }
 
     async fn retire(

@@ -17,7 +17,7 @@ use stockhold_core::{
     Timestamp, Traffic, verify::Report,
 };
 
-use crate::Failure;
+use crate::{Failure, lock::Leases};
 
 mod layer;
 mod list;
@@ -107,6 +107,20 @@ pub struct Alarms {
     pub lost_batches: u64,
     /// Commits that did not wait for a standby as they should have.
     pub unconfirmed_commits: u64,
+}
+
+/// What the locks of those rest on who use a ledger.
+#[derive(Clone, Debug)]
+pub enum Granting {
+    /// The one process that has it open grants them.
+    Alone {
+        /// Rises whenever a process opens the ledger.
+        epoch: u64,
+        /// Nobody has opened it before.
+        is_first: bool,
+    },
+    /// All who share it have these leases in common.
+    Together(Arc<dyn Leases>),
 }
 
 /// Why a batch was not applied, as far as is known.
@@ -321,6 +335,12 @@ pub trait Ledger: Debug + Send + Sync + 'static {
     fn identity(&self) -> Option<&str> {
         None
     }
+
+    /// What the locks of those rest on who use it.
+    ///
+    /// # Behavior
+    /// - `lock_epochs_rise`: a ledger that is opened again has a higher one, and knows that it is not the first.
+    fn granting(&self) -> Granting;
 
     /// Whether other processes write to it as well. Then nobody here knows of every hold, and has
     /// to look for due ones from time to time.

@@ -60,7 +60,7 @@ pub use metrics::Metrics;
 pub use settings::Settings;
 pub use stockhold_core::{
     Basket, Hold, HoldId, HoldState, HoldView, IdempotencyKey, InvalidBasket, InvalidName, ItemKey,
-    Limits, Line, LoadMode, Loaded, Location, Movement, MovementKind, OnExpired, Outcome, Owner,
-    Placed, PolicySet, Quantity, Reason, Reference, Rejection, Settled, Shortage, Sku, StockItem,
-    StockMoved, StockView, Timestamp, Ttl, verify,
+    Limits, Line, LoadMode, Loaded, Location, LockName, Movement, MovementKind, OnExpired, Outcome,
+    Owner, Placed, PolicySet, Quantity, Reason, Reference, Rejection, Settled, Shortage, Sku,
+    StockItem, StockMoved, StockView, Timestamp, Ttl, verify,
 };

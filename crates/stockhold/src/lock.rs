@@ -22,226 +22,42 @@
 
 use std::{
     collections::HashMap,
-    fmt,
+    fmt::Debug,
+    hash::{BuildHasher, Hasher, RandomState},
     pin::Pin,
-    str::FromStr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use stockhold_core::Timestamp;
 
-use crate::{
-    Failure, FailureKind,
-    clock::{Clock, SystemClock, within},
-};
+use crate::clock::{Clock, SystemClock, within};
 
+#[cfg(feature = "postgres")]
+mod guard;
 mod lease;
 mod memory;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
+mod rule;
+mod shared;
+mod terms;
+mod wakeups;
 
+#[cfg(feature = "postgres")]
+pub use guard::FENCE_TABLE;
 pub use lease::{KeepAlive, Lease, LeaseLost};
 pub use memory::MemoryBackend;
-
-/// How long a lease lives. There is no lock without one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LeaseTtl(Duration);
-
-impl LeaseTtl {
-    /// The shortest: 100 ms.
-    pub const MIN: Duration = Duration::from_millis(100);
-    /// The longest: 60 s.
-    pub const MAX: Duration = Duration::from_secs(60);
-
-    /// # Errors
-    /// `Invalid` outside of [`MIN`](Self::MIN) to [`MAX`](Self::MAX).
-    pub fn new(ttl: Duration) -> Result<Self, Failure> {
-        if (Self::MIN..=Self::MAX).contains(&ttl) {
-            Ok(Self(ttl))
-        } else {
-            let message = format!("a lease lives for 100 ms to 60 s, not for {ttl:?}");
-            Err(Failure::new(FailureKind::Invalid, message))
-        }
-    }
-
-    /// As it is.
-    #[must_use]
-    pub const fn get(self) -> Duration {
-        self.0
-    }
-
-    /// For how long its holder may rely on it, from when it was first asked for: clocks may drift apart by
-    /// 1 %, and are read with 2 ms of grace.
-    pub(crate) fn relied_on(self) -> Duration {
-        self.0.saturating_sub(self.0 / 100).saturating_sub(Duration::from_millis(2))
-    }
-}
-
-/// What is locked: 1 to 200 bytes of letters, digits and `- _ . : /`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LockName(Arc<str>);
-
-impl LockName {
-    /// # Errors
-    /// `Invalid` if it is too long, empty, or has other characters.
-    pub fn new(name: &str) -> Result<Self, Failure> {
-        if is_plain(name, 1, 200) {
-            Ok(Self(name.into()))
-        } else {
-            let message = "the name of a lock is 1 to 200 letters, digits, or any of - _ . : /";
-            Err(Failure::new(FailureKind::Invalid, message))
-        }
-    }
-
-    /// As it was given.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for LockName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// What tells one attempt to acquire from another: 16 to 128 letters, digits, or `- _ . : /`. Only who
-/// knows it can renew or release the lease, so it is shown to nobody.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Token(Arc<str>);
-
-impl Token {
-    /// One that a caller has chosen.
-    ///
-    /// # Errors
-    /// `Invalid` if it is too short or too long, or has other characters.
-    pub fn new(token: &str) -> Result<Self, Failure> {
-        if is_plain(token, 16, 128) {
-            Ok(Self(token.into()))
-        } else {
-            let message = "a token is 16 to 128 letters, digits, or any of - _ . : /";
-            Err(Failure::new(FailureKind::Invalid, message))
-        }
-    }
-
-    /// One that nobody else has.
-    #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this is a secret, and no number of a row")]
-    pub fn random() -> Self {
-        Self(uuid::Uuid::new_v4().simple().to_string().into())
-    }
-
-    /// As it was given.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(***)")
-    }
-}
-
-fn is_plain(text: &str, shortest: usize, longest: usize) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte);
-    (shortest..=longest).contains(&text.len()) && text.bytes().all(is_plain)
-}
-
-/// Rises with every grant: whoever has the higher one was granted later. Where the work of a lock lands,
-/// what comes with a lower one than was seen before is to be refused.
-///
-/// ```
-/// # use stockhold::lock::Fence;
-/// let (old, new) = (Fence { epoch: 1, seq: 900 }, Fence { epoch: 2, seq: 17 });
-/// assert!(old < new && new.to_string() == "2.17" && "2.17".parse() == Ok(new));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Fence {
-    /// Rises when whoever grants has lost its memory, or another one has taken over.
-    pub epoch: u64,
-    /// Rises within an epoch.
-    pub seq: u64,
-}
-
-impl fmt::Display for Fence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.epoch, self.seq)
-    }
-}
-
-/// A text is not a fence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a fence is two numbers with a dot between them")]
-pub struct InvalidFence;
-
-impl FromStr for Fence {
-    type Err = InvalidFence;
-
-    fn from_str(text: &str) -> Result<Self, InvalidFence> {
-        let (epoch, seq) = text.split_once('.').ok_or(InvalidFence)?;
-        let number = |text: &str| text.parse().map_err(|_| InvalidFence);
-        Ok(Self { epoch: number(epoch)?, seq: number(seq)? })
-    }
-}
-
-/// Why a lock was not had, or not kept.
-#[derive(Debug, thiserror::Error)]
-pub enum LockError {
-    /// Somebody else has it.
-    #[error("somebody else has the lock, for up to {left:?}")]
-    Busy {
-        /// For at most so long, unless the lease is renewed.
-        left: Duration,
-    },
-    /// The lease is not this caller's any more.
-    #[error("the lease is over, or somebody else's by now")]
-    Lost,
-    /// Nobody can say who has it.
-    #[error("no locks are to be had: {0}")]
-    Unavailable(#[source] Failure),
-}
-
-/// What an attempt came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attempt {
-    /// It is the caller's, from when it asked.
-    Granted(Fence),
-    /// It is somebody else's, for at most so long.
-    Busy(Duration),
-}
-
-/// How a lease ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Released {
-    /// It was the holder's until now.
-    Clean,
-    /// It was over; nobody has had it since.
-    Expired,
-    /// Somebody else has it by now.
-    Superseded,
-    /// Nobody can say. It ends by its time to live.
-    Unknown,
-}
-
-/// A lock that somebody has. Not by which token: that is the holder's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// Which.
-    pub name: LockName,
-    /// The number of the grant.
-    pub fence: Fence,
-    /// For how long, unless it is renewed.
-    pub left: Duration,
-    /// Since when, as far as is known.
-    pub since: Option<Timestamp>,
-}
+pub use rule::{Change, Grantor, Leases, Rule};
+pub(crate) use shared::{Forgetful, SharedBackend};
+pub use stockhold_core::LockName;
+pub use terms::{
+    Attempt, Fence, Granted, Held, InvalidFence, LeaseTtl, LockError, Mode, Released, Token,
+};
 
 /// Who grants locks.
 #[async_trait]
-pub trait Backend: fmt::Debug + Send + Sync + 'static {
+pub trait Backend: Debug + Send + Sync + 'static {
     /// Asks once. Asked again with the same token, it answers the same.
     ///
     /// # Errors
@@ -251,6 +67,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         name: &LockName,
         token: &Token,
         ttl: LeaseTtl,
+        mode: Mode,
     ) -> Result<Attempt, LockError>;
 
     /// Makes a lease live on for so long from now. One that is over is never made again.
@@ -282,6 +99,14 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Held>, LockError>;
 
+    /// Removes what nobody needs any more; called now and then.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    async fn tidy(&self) -> Result<(), LockError> {
+        Ok(())
+    }
+
     /// Ends when the lock may have become free since this was called. It may not end at all: whoever waits
     /// looks again after a while in any case.
     fn freed<'a>(&'a self, name: &LockName) -> Freed<'a>;
@@ -294,6 +119,7 @@ pub type Freed<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 #[derive(Clone, Debug)]
 pub struct Locks {
     shared: Arc<Shared>,
+    mode: Mode,
 }
 
 #[derive(Debug)]
@@ -317,7 +143,15 @@ impl Locks {
     /// The same, with time from another clock.
     #[must_use]
     pub fn with_clock(backend: Arc<dyn Backend>, clock: Arc<dyn Clock>) -> Self {
-        Self { shared: Arc::new(Shared { backend, clock, lines: Mutex::default() }) }
+        let shared = Arc::new(Shared { backend, clock, lines: Mutex::default() });
+        Self { shared, mode: Mode::Strict }
+    }
+
+    /// The same locks, granted at once where [`Mode::Strict`] would wait for leases that nobody remembers: for
+    /// whoever checks the [`Fence`] where the work lands.
+    #[must_use]
+    pub fn fenced(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), mode: Mode::Fenced }
     }
 
     /// Who grants them.
@@ -331,7 +165,8 @@ impl Locks {
     /// # Errors
     /// [`LockError::Busy`] or [`LockError::Unavailable`].
     pub async fn try_acquire(&self, name: &LockName, ttl: LeaseTtl) -> Result<Lease, LockError> {
-        self.ask(name, &Token::random(), ttl).await
+        let won = self.ask(name, None, ttl).await?;
+        Ok(self.lease(name, ttl, won))
     }
 
     /// Waits for its turn, for at most `patience`.
@@ -344,6 +179,51 @@ impl Locks {
         ttl: LeaseTtl,
         patience: Duration,
     ) -> Result<Lease, LockError> {
+        let won = self.in_turn(name, None, ttl, patience).await?;
+        Ok(self.lease(name, ttl, won))
+    }
+
+    /// The same for whoever keeps the token, and may ask again with it if the answer is lost; a lease that was granted
+    /// meanwhile is granted again. Whoever stops waiting for this may have been granted it.
+    ///
+    /// # Errors
+    /// As for [`Locks::acquire`].
+    pub async fn acquire_as(
+        &self,
+        token: &Token,
+        name: &LockName,
+        ttl: LeaseTtl,
+        patience: Duration,
+    ) -> Result<Granted, LockError> {
+        let Won { fence, left, sent, .. } = self.in_turn(name, Some(token), ttl, patience).await?;
+        let left = left.saturating_sub(self.shared.clock.boot().saturating_sub(sent));
+        Ok(Granted { fence, left })
+    }
+
+    /// Makes a lease live on that [`Locks::acquire_as`] has granted: for how long, from now.
+    ///
+    /// # Errors
+    /// [`LockError::Lost`] or [`LockError::Unavailable`].
+    pub async fn renew_as(
+        &self,
+        token: &Token,
+        name: &LockName,
+        ttl: LeaseTtl,
+    ) -> Result<Duration, LockError> {
+        let Shared { backend, clock, .. } = &*self.shared;
+        let sent = clock.boot();
+        backend.renew(name, token, ttl).await?;
+        Ok(ttl.get().saturating_sub(clock.boot().saturating_sub(sent)))
+    }
+
+    /// Asks when it is one's turn, and again whenever the lock may be free.
+    async fn in_turn(
+        &self,
+        name: &LockName,
+        token: Option<&Token>,
+        ttl: LeaseTtl,
+        patience: Duration,
+    ) -> Result<Won, LockError> {
         let clock = &*self.shared.clock;
         let until = clock.boot().saturating_add(patience);
         let line = self.line(name);
@@ -352,9 +232,7 @@ impl Locks {
         };
         loop {
             let freed = self.shared.backend.freed(name);
-            // A new one for each attempt: a late grant of the last one is not taken for this one's.
-            let token = Token::random();
-            let left = match self.ask(name, &token, ttl).await {
+            let left = match self.ask(name, token, ttl).await {
                 Err(LockError::Busy { left }) => left,
                 other => return other,
             };
@@ -362,8 +240,7 @@ impl Locks {
             if patience.is_zero() {
                 return Err(LockError::Busy { left });
             }
-            let pause = left.min(LOOK_AGAIN).min(patience);
-            within(clock, pause, freed).await;
+            within(clock, pause(left).min(patience), freed).await;
         }
     }
 
@@ -394,25 +271,35 @@ impl Locks {
         Ok(leases)
     }
 
-    async fn ask(&self, name: &LockName, token: &Token, ttl: LeaseTtl) -> Result<Lease, LockError> {
+    /// Asks once; with a new token, unless there is one that the caller keeps. Thus a late grant of an earlier attempt
+    /// is not taken for that of this one.
+    async fn ask(
+        &self,
+        name: &LockName,
+        token: Option<&Token>,
+        ttl: LeaseTtl,
+    ) -> Result<Won, LockError> {
         let Shared { backend, clock, .. } = &*self.shared;
-        let guard = Abandoned::new(backend, name, token);
+        let is_new = token.is_none();
+        let token = token.cloned().unwrap_or_else(Token::random);
+        let guard = is_new.then(|| Abandoned::new(backend, clock, name, &token, ttl));
         let sent = clock.boot();
-        let attempt = backend.acquire(name, token, ttl).await;
-        match attempt {
-            Ok(Attempt::Granted(fence)) => {
-                guard.disarm();
-                let (backend, clock) = (Arc::clone(backend), Arc::clone(clock));
-                let (name, token) = (name.clone(), token.clone());
-                Ok(Lease::new(backend, clock, name, token, fence, ttl, sent))
-            }
-            Ok(Attempt::Busy(left)) => {
-                guard.disarm();
-                Err(LockError::Busy { left })
-            }
-            // It may have been granted: it is released again in the background.
-            Err(error) => Err(error),
+        // If this fails, it may have been granted: then it is released again in the background.
+        let attempt = backend.acquire(name, &token, ttl, self.mode).await?;
+        if let Some(guard) = guard {
+            guard.disarm();
         }
+        match attempt {
+            Attempt::Granted { fence, left } => Ok(Won { token, fence, left, sent }),
+            Attempt::Busy(left) => Err(LockError::Busy { left }),
+        }
+    }
+
+    fn lease(&self, name: &LockName, ttl: LeaseTtl, won: Won) -> Lease {
+        let Shared { backend, clock, .. } = &*self.shared;
+        let (backend, clock) = (Arc::clone(backend), Arc::clone(clock));
+        let Won { token, fence, sent, .. } = won;
+        Lease::new(backend, clock, name.clone(), token, fence, ttl, sent)
     }
 
     async fn still_busy(&self, name: &LockName) -> LockError {
@@ -431,17 +318,39 @@ impl Locks {
     }
 }
 
+/// A lease that was granted to who asked for it at `sent`, on the boot clock.
+struct Won {
+    token: Token,
+    fence: Fence,
+    left: Duration,
+    sent: Duration,
+}
+
+/// Until a lease ends that has so long to live, if nobody tells; a little longer, so that it has ended by then, and so
+/// that not all who wait ask in the same moment.
+fn pause(left: Duration) -> Duration {
+    let random = RandomState::new().build_hasher().finish();
+    left.min(LOOK_AGAIN).saturating_add(Duration::from_micros(random % 5_000))
+}
+
 /// Lines in which nobody stands are forgotten when there are more than that.
 const MOST_LINES: usize = 1_024;
 
 /// Whoever stops waiting for a grant may have been granted: the lease is given back in the background.
 struct Abandoned {
-    lease: Option<(Arc<dyn Backend>, LockName, Token)>,
+    lease: Option<lease::Ghost>,
 }
 
 impl Abandoned {
-    fn new(backend: &Arc<dyn Backend>, name: &LockName, token: &Token) -> Self {
-        Self { lease: Some((Arc::clone(backend), name.clone(), token.clone())) }
+    fn new(
+        backend: &Arc<dyn Backend>,
+        clock: &Arc<dyn Clock>,
+        name: &LockName,
+        token: &Token,
+        ttl: LeaseTtl,
+    ) -> Self {
+        let (backend, clock) = (Arc::clone(backend), Arc::clone(clock));
+        Self { lease: Some(lease::Ghost::new(backend, clock, name.clone(), token.clone(), ttl)) }
     }
 
     fn disarm(mut self) {
@@ -451,8 +360,8 @@ impl Abandoned {
 
 impl Drop for Abandoned {
     fn drop(&mut self) {
-        if let Some((backend, name, token)) = self.lease.take() {
-            lease::release_behind(backend, name, token);
+        if let Some(ghost) = self.lease.take() {
+            ghost.release_behind();
         }
     }
 }

@@ -23,7 +23,6 @@ use tracing::{info, warn};
 use self::{
     breaker::Breaker,
     dial::{Dial, Line},
-    script::Run,
 };
 use crate::{
     Failure,
@@ -33,11 +32,13 @@ use crate::{
 
 mod breaker;
 mod dial;
+mod hearing;
 mod script;
 mod trouble;
 mod url;
 
-pub(crate) use script::Script;
+pub(crate) use hearing::Hearing;
+pub(crate) use script::{Run, Script};
 pub use trouble::{Kind, Trouble};
 pub use url::RedisUrl;
 
@@ -159,12 +160,66 @@ impl Redis {
         limit: Duration,
         command: &Cmd,
     ) -> Result<Value, Trouble> {
+        match self.call(limit, command, None).await? {
+            Some(answer) => Ok(answer),
+            None => Err(Trouble::odd("there is no such connection")),
+        }
+    }
+
+    /// The number of the connection for commands; each has another one. Connects, if there is none.
+    pub(crate) async fn line(&self, limit: Duration) -> Result<u64, Trouble> {
+        self.guarded(async |_| {
+            let live = within(&SystemClock, limit, self.shared.live()).await;
+            live.ok_or_else(|| Trouble::timeout(limit))?.map(|live| live.number)
+        })
+        .await
+    }
+
+    /// The same as [`Redis::call_within`], if the connection still is this one.
+    pub(crate) async fn call_on(
+        &self,
+        line: u64,
+        limit: Duration,
+        command: &Cmd,
+    ) -> Result<Option<Value>, Trouble> {
+        self.call(limit, command, Some(line)).await
+    }
+
+    /// The same as [`Redis::run`], if the connection still is this one.
+    pub(crate) async fn run_on(
+        &self,
+        line: u64,
+        limit: Duration,
+        run: &Run<'_>,
+    ) -> Result<Option<Value>, Trouble> {
+        match self.call(limit, &run.by_hash(), Some(line)).await {
+            Err(trouble) if trouble.kind == Kind::NoScript => {
+                self.call(limit, &run.by_text(), Some(line)).await
+            }
+            other => other,
+        }
+    }
+
+    async fn call(
+        &self,
+        limit: Duration,
+        command: &Cmd,
+        line: Option<u64>,
+    ) -> Result<Option<Value>, Trouble> {
+        self.guarded(async |begun| self.shared.exchange(limit, begun, command, line).await).await
+    }
+
+    /// Asks, unless the breaker is open; and tells it how that went.
+    async fn guarded<T>(
+        &self,
+        ask: impl AsyncFnOnce(Duration) -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
         let shared = &self.shared;
         let begun = SystemClock.boot();
         let Some(pass) = shared.breaker.ask(begun) else {
             return Err(shared.count(Trouble::open()));
         };
-        let answer = shared.exchange(limit, begun, command).await;
+        let answer = ask(begun).await;
         match &answer {
             Err(trouble) if trouble.kind.counts() => {
                 shared.breaker.failed(pass, SystemClock.boot(), rand::random());
@@ -199,9 +254,13 @@ impl Shared {
         limit: Duration,
         begun: Duration,
         command: &Cmd,
-    ) -> Result<Value, Trouble> {
+        line: Option<u64>,
+    ) -> Result<Option<Value>, Trouble> {
         let late = || Trouble::timeout(limit);
         let mut live = within(&SystemClock, limit, self.live()).await.ok_or_else(late)??;
+        if line.is_some_and(|line| line != live.number) {
+            return Ok(None);
+        }
         let left = limit.saturating_sub(SystemClock.boot().saturating_sub(begun));
         let answer = within(&SystemClock, left, live.line.send(command)).await;
         let answer = answer.map_or_else(|| Err(late()), |answer| answer.map_err(Trouble::from));
@@ -210,7 +269,7 @@ impl Shared {
         {
             self.hang_up(live.number, trouble);
         }
-        answer
+        answer.map(Some)
     }
 
     /// The connection; if there is none, one is made.
@@ -276,6 +335,12 @@ impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Redis").field("url", &self.shared.url).finish_non_exhaustive()
     }
+}
+
+/// Spreads names over buckets, in every process and of every version the same: FNV-1a (Fowler, Noll, Vo).
+pub(crate) fn spread(name: &[u8]) -> u64 {
+    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+    name.iter().fold(0xcbf2_9ce4_8422_2325, mix)
 }
 
 #[cfg(test)]

@@ -7,17 +7,36 @@ use stockhold::Failure;
 /// How the process ends, apart from clap's own 2 for usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    Ok = 0,
-    Error = 1,
-    Usage = 2,
-    InsufficientStock = 3,
-    Expired = 4,
-    InvariantBroken = 5,
+    Ok,
+    Error,
+    Usage,
+    InsufficientStock,
+    Expired,
+    InvariantBroken,
+    /// A lock was not had, or was lost.
+    NoLock,
+    /// As another program did.
+    Of(u8),
+}
+
+impl Exit {
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Error => 1,
+            Self::Usage => 2,
+            Self::InsufficientStock => 3,
+            Self::Expired => 4,
+            Self::InvariantBroken => 5,
+            Self::NoLock => 125,
+            Self::Of(code) => code,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.code())
     }
 }
 

@@ -68,10 +68,16 @@ impl Remote {
     }
 
     async fn connect(&self) -> Result<Server, Fault> {
+        let (connection, url) = self.connection().await?;
+        Ok(Server { connection, url })
+    }
+
+    /// For whoever asks for other things than a [`Server`] does.
+    pub(super) async fn connection(&self) -> Result<(Connection, Url), Fault> {
         let (url, target) = self.target()?;
         let connection = Connection::to(target, self.timeout, Arc::new(SystemClock)).await;
         let connection = connection.map_err(|error| unanswered(&url, &error, None))?;
-        Ok(Server { connection, url })
+        Ok((connection, url))
     }
 
     /// Whether a server was named.

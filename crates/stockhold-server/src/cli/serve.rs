@@ -159,7 +159,7 @@ fn cannot_listen(address: std::net::SocketAddr, error: &std::io::Error) -> Fault
 
 #[expect(clippy::exit, reason = "whoever signals twice does not want to wait")]
 fn end_at_once() {
-    std::process::exit(Exit::Error as i32);
+    std::process::exit(Exit::Error.code().into());
 }
 
 /// SIGINT and SIGTERM.

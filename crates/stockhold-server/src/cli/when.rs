@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde::Deserialize;
-use stockhold::Ttl;
+use stockhold::{Ttl, lock::LeaseTtl};
 
 /// A moment as a server writes it; shown in the time zone of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -68,6 +68,17 @@ pub(super) fn patience(text: &str) -> Result<Duration, String> {
         return Err("above 0 and at most 1h".to_owned());
     }
     Ok(duration)
+}
+
+/// Reads how long to wait for somebody, perhaps not at all.
+pub(super) fn wait(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(30 * 24 * 3_600);
+    Some(duration(text)?).filter(|wait| *wait <= LONGEST).ok_or_else(|| "at most 720h".to_owned())
+}
+
+/// Reads for how long a lock lives if nobody renews it.
+pub(super) fn lease_ttl(text: &str) -> Result<LeaseTtl, String> {
+    LeaseTtl::new(duration(text)?).map_err(|failure| failure.message)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

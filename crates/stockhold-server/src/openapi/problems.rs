@@ -12,8 +12,8 @@ use crate::{
     access::Scope,
     problem::{Confirmed, ItemName, Kind, Short},
     wire::{
-        AnyUnits, Dependency, HoldBody, HoldIdWord, LocationWord, ReferenceWord, Rfc3339, SkuWord,
-        State, choice, integer, nullable, refer, typed,
+        AnyUnits, Dependency, HoldBody, HoldIdWord, LocationWord, LockWord, ReferenceWord, Rfc3339,
+        SkuWord, State, choice, integer, nullable, refer, typed,
     },
 };
 
@@ -34,6 +34,7 @@ pub(super) fn schemas() -> BTreeMap<String, RefOr<Schema>> {
     refer_to::<HoldBody<'_>>(&mut schemas);
     refer_to::<Dependency<'_>>(&mut schemas);
     refer_to::<AnyUnits>(&mut schemas);
+    refer_to::<LockWord>(&mut schemas);
     schemas.into_iter().collect()
 }
 
@@ -71,6 +72,8 @@ fn numbers(kind: Kind, all: Members) -> Members {
             .id()
             .must("reference", nullable::<ReferenceWord>())
             .must("confirmed", list::<Confirmed<'_>>()),
+        Kind::LockNotHeld | Kind::LeaseLost => all.must("name", refer::<LockWord>()),
+        Kind::LockBusy => all.must("name", refer::<LockWord>()).count("expires_in_ms"),
         Kind::NotConfirmed => all.id().must("state", refer::<State>()),
         Kind::MaxLifetime => all.id().must("max_expires_at", refer::<Rfc3339>()),
         Kind::AlreadyExists => all.item().units("on_hand").units("safety_stock"),

@@ -44,6 +44,11 @@ impl Serialize for Members<'_> {
             Numbers::Dependency { name, state } => {
                 map.serialize_entry("dependencies", &[wire::Dependency { name, state }])?;
             }
+            Numbers::Lock(name) => map.serialize_entry("name", name.as_str())?,
+            Numbers::BusyLock(name, left) => {
+                map.serialize_entry("name", name.as_str())?;
+                map.serialize_entry("expires_in_ms", &left.as_millis())?;
+            }
             Numbers::Scope(scope) => map.serialize_entry("scope", scope.as_str())?,
             Numbers::Rejection(rejection) => write_rejection(&mut map, rejection)?,
             Numbers::ByCopy(by) => {

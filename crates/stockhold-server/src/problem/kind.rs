@@ -66,6 +66,8 @@ problems! {
         "Check the id. A hold that was never answered with success does not exist.";
     UnknownSku, NOT_FOUND, "unknown_sku", "unknown-sku", "Not a known stock item",
         "Create the item with PUT /v1/stock/{sku}, and mind its location.";
+    LockNotHeld, NOT_FOUND, "lock_not_held", "lock-not-held", "Nobody has the lock",
+        "It is free, or never was taken.";
     MethodNotAllowed, METHOD_NOT_ALLOWED, "method_not_allowed", "method-not-allowed", "The path has no such method",
         "Use one of the methods that the header Allow names.";
     NotAcceptable, NOT_ACCEPTABLE, "not_acceptable", "not-acceptable", "The answer would not be accepted",
@@ -98,6 +100,10 @@ problems! {
         "Something moved meanwhile: count again.";
     HoldEnded, GONE, "hold_ended", "hold-ended", "The hold of this key has ended",
         "The hold stands in the answer. Place a new one under a new key.";
+    LockBusy, CONFLICT, "lock_busy", "lock-busy", "Somebody else has the lock",
+        "Ask again after expires_in_ms with a new token, or wait for your turn with wait_ms.";
+    LeaseLost, CONFLICT, "lease_lost", "lease-lost", "The lease is not yours any more",
+        "Stop what you do under it. It is over, or somebody else has the lock by now; acquire it anew.";
     HoldExpired, GONE, "hold_expired", "hold-expired", "The hold has expired",
         "Place a new hold; if it is paid already, confirm with on_expired: rehold.";
     BodyTooLarge, PAYLOAD_TOO_LARGE, "body_too_large", "body-too-large", "The body is too large",

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use stockhold::{ByCopy, Error, Failure, FailureKind, Rejection};
+use stockhold::{ByCopy, Error, Failure, FailureKind, LockName, Rejection, lock::LockError};
 
 use super::{Kind, Numbers, Problem};
 
@@ -32,6 +32,35 @@ impl Problem {
     fn rejected_by_copy(by: Box<ByCopy>) -> Self {
         let mut problem = Self::rejected(Box::new(by.rejection.clone()));
         problem.0.numbers = Numbers::ByCopy(by);
+        problem
+    }
+
+    /// Why a lock was not had, or not kept.
+    pub(crate) fn of_lock(name: &LockName, error: LockError) -> Self {
+        let detail = error.to_string();
+        let (kind, numbers) = match error {
+            LockError::Busy { left } => (Kind::LockBusy, Numbers::BusyLock(name.clone(), left)),
+            LockError::Lost => (Kind::LeaseLost, Numbers::Lock(name.clone())),
+            LockError::Unavailable(_) => return Self::of_locks(error),
+        };
+        let mut problem = Self::new(kind, detail);
+        problem.0.numbers = numbers;
+        problem
+    }
+
+    /// Why nothing is known of any lock.
+    pub(crate) fn of_locks(error: LockError) -> Self {
+        let problem = Self::new(Kind::Unavailable, "nobody can say now who has which lock");
+        match error {
+            LockError::Unavailable(failure) => problem.caused_by(failure),
+            LockError::Busy { .. } | LockError::Lost => problem,
+        }
+    }
+
+    /// Nobody has this lock.
+    pub(crate) fn lock_is_free(name: &LockName) -> Self {
+        let mut problem = Self::new(Kind::LockNotHeld, "nobody has this lock");
+        problem.0.numbers = Numbers::Lock(name.clone());
         problem
     }
 

@@ -19,7 +19,9 @@ use utoipa::{
 use crate::{
     access::{Need, Scope},
     problem::Kind,
-    wire::{Consistency, Cursor, Format, HoldIdWord, KeyWord, Limit, MaxAge, SkuWord, typed},
+    wire::{
+        Consistency, Cursor, Format, HoldIdWord, KeyWord, Limit, LockWord, MaxAge, SkuWord, typed,
+    },
 };
 
 /// One method of one path.
@@ -113,6 +115,11 @@ impl Route {
     /// Says what the name in the path is.
     pub(super) fn named(self, about: &str) -> Self {
         self.parameter::<String>(ParameterIn::Path, "name", about)
+    }
+
+    /// Says that the name in the path is that of a lock.
+    pub(super) fn of_a_lock(self) -> Self {
+        self.parameter::<LockWord>(ParameterIn::Path, "name", "The lock's name, percent-encoded.")
     }
 
     /// Is a list that is asked for page by page.

@@ -1,7 +1,7 @@
 //! Where a list goes on: opaque to clients, so that it may change.
 
 use serde::{Serialize, Serializer};
-use stockhold::{HoldId, ItemKey, Location, Sku};
+use stockhold::{HoldId, ItemKey, Location, LockName, Sku};
 
 use crate::problem::Problem;
 
@@ -31,6 +31,16 @@ impl Position for ItemKey {
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (sku, location) = std::str::from_utf8(bytes).ok()?.split_once('\0')?;
         Some(Self { sku: Sku::new(sku).ok()?, location: Location::new(location).ok()? })
+    }
+}
+
+impl Position for LockName {
+    fn bytes(&self) -> Vec<u8> {
+        self.as_str().as_bytes().to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        std::str::from_utf8(bytes).ok()?.parse().ok()
     }
 }
 

@@ -13,8 +13,8 @@ use serde::{
 use serde_json::error::Category;
 use serde_path_to_error::Track;
 use stockhold::{
-    HoldId, IdempotencyKey, InvalidName, Location, OnExpired, Owner, Quantity, Reason, Reference,
-    Sku, Ttl,
+    HoldId, IdempotencyKey, InvalidName, Location, LockName, OnExpired, Owner, Quantity, Reason,
+    Reference, Sku, Ttl,
 };
 
 use crate::problem::{Kind, Problem};
@@ -72,6 +72,7 @@ pub(crate) struct Word<T>(pub(super) T);
 pub(crate) type SkuWord = Word<Sku>;
 pub(crate) type LocationWord = Word<Location>;
 pub(crate) type OwnerWord = Word<Owner>;
+pub(crate) type LockWord = Word<LockName>;
 pub(crate) type HoldIdWord = Word<HoldId>;
 pub(crate) type ReferenceWord = Word<Reference>;
 pub(crate) type ReasonWord = Word<Reason>;
@@ -166,9 +167,9 @@ impl<'de> Deserialize<'de> for WhenExpired {
 
 /// An integer within bounds; `1.0`, `1e3` and `"1"` are none.
 #[derive(Clone, Copy)]
-struct Integer {
-    least: i64,
-    most: i64,
+pub(super) struct Integer {
+    pub(super) least: i64,
+    pub(super) most: i64,
 }
 
 impl Visitor<'_> for Integer {

@@ -2,7 +2,7 @@
 
 use axum::http::Uri;
 use stockhold::{
-    HoldId, HoldState, ItemKey, Owner, Quantity, Sku,
+    HoldId, HoldState, ItemKey, LockName, Owner, Quantity, Sku,
     ledger::{HoldQuery, MovementQuery, StockQuery},
 };
 
@@ -39,11 +39,32 @@ impl FromQuery for StockQuery {
     fn from_query(uri: &Uri) -> Result<Self, Problem> {
         let (mut paging, mut prefix) = (Paging::<ItemKey>::default(), None);
         each_pair(uri, |name, value| match name {
-            "prefix" => set(&mut prefix, "prefix", beginning_of_a_sku(value)?),
+            "prefix" => set(&mut prefix, "prefix", beginning_of_a_name(value)?),
             _ => paging.take(name, value),
         })?;
         let prefix = prefix.unwrap_or_default();
         Ok(Self { prefix, limit: paging.limit(), after: paging.from })
+    }
+}
+
+/// Which locks.
+pub(crate) struct LockQuery {
+    pub(crate) prefix: String,
+    pub(crate) after: Option<LockName>,
+    pub(crate) limit: usize,
+}
+
+/// Of locks no copy is kept, so nobody is asked how fresh the answer has to be.
+impl FromQuery for LockQuery {
+    fn from_query(uri: &Uri) -> Result<Self, Problem> {
+        let (mut prefix, mut limit, mut after) = (None, None, None);
+        each_pair(uri, |name, value| match name {
+            "prefix" => set(&mut prefix, "prefix", beginning_of_a_name(value)?),
+            "limit" => set(&mut limit, "limit", items(value)?),
+            "cursor" => set(&mut after, "cursor", Cursor::position(value)?),
+            _ => Err(unknown(name)),
+        })?;
+        Ok(Self { prefix: prefix.unwrap_or_default(), after, limit: limit.unwrap_or(USUAL) })
     }
 }
 
@@ -107,8 +128,8 @@ fn hold_state(text: &str) -> Result<HoldState, Problem> {
     })
 }
 
-/// Not a SKU itself: it may be empty, and end with a space.
-fn beginning_of_a_sku(text: &str) -> Result<String, Problem> {
+/// Not a name itself: it may be empty, and end with a space.
+fn beginning_of_a_name(text: &str) -> Result<String, Problem> {
     const LONGEST: usize = 128;
     if text.len() > LONGEST || text.chars().any(char::is_control) {
         let fault = format_args!("must have at most {LONGEST} bytes and no control characters");

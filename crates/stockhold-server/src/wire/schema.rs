@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 
 use stockhold::{
-    HoldId, HoldState, IdempotencyKey, Location, MovementKind, Owner, Quantity, Reason, Reference,
-    Sku, Ttl,
+    HoldId, HoldState, IdempotencyKey, Location, LockName, MovementKind, Owner, Quantity, Reason,
+    Reference, Sku, Ttl,
 };
 use utoipa::{
     PartialSchema, ToSchema,
@@ -24,6 +24,7 @@ use super::{
         Word,
     },
     list_query::{MOST, USUAL},
+    lock::{LEASE_MILLIS, LeaseMillis, MOST_WAIT_MILLIS, TokenWord, WaitMillis},
     query::{Consistency, MaxAge},
     stock_request::AdjustmentBody,
 };
@@ -60,6 +61,7 @@ described! {
     Sku, "Sku", name("The shop's own identifier of a thing that is sold: 1-128 bytes of UTF-8.");
     Location, "Location", name("Where units lie: 1-128 bytes of UTF-8.");
     Owner, "Owner", name("Whom a hold belongs to, for example a cart: 1-128 bytes of UTF-8.");
+    LockName, "LockName", name("What a lock is called: 1-128 bytes of UTF-8.");
     Reference, "Reference", text("The shop's own mark, for example an order number: up to 255 bytes.");
     Reason, "Reason", text("Why, for people: up to 255 bytes.");
     HoldId, "HoldId", string("The number of a hold, a UUID.", UUID).format(Some(custom("uuid")));
@@ -119,6 +121,10 @@ macro_rules! schema {
 
 schema! {
     Millis, "Millis", integer("A duration in milliseconds.", 1, most_millis());
+    TokenWord, "LockToken", string("What tells one attempt to acquire a lock from another, and is shown to nobody.", VISIBLE_ASCII).min_length(Some(16)).max_length(Some(128));
+    LeaseMillis, "LeaseMillis", integer("The life of a lease in milliseconds.", LEASE_MILLIS.0, LEASE_MILLIS.1);
+    WaitMillis, "WaitMillis", integer("A wait in milliseconds.", 0, MOST_WAIT_MILLIS);
+    LockPrefix, "LockPrefix", string("What names of locks begin with: up to 128 bytes of UTF-8.", TEXT).max_length(Some(128));
     WhenExpired, "OnExpired", choice("What to do if the hold has died: fail, or take the units again.", ["fail", "rehold"]);
     Rfc3339, "Moment", string("A moment in UTC with milliseconds, as RFC 3339 has it.", MOMENT).format(Some(known(KnownFormat::DateTime)));
     State, "HoldState", choice("Where a hold stands in its life.", HoldState::ALL.map(HoldState::as_str));
@@ -183,6 +189,9 @@ pub(crate) struct Sort;
 
 /// The schema of what SKUs begin with.
 pub(crate) struct Prefix;
+
+/// The schema of what names of locks begin with.
+pub(crate) struct LockPrefix;
 
 /// The schema of a movement's number, or 0.
 pub(crate) struct After;

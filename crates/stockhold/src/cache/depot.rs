@@ -12,7 +12,7 @@ use std::{sync::LazyLock, time::Duration};
 
 use ::redis::{FromRedisValue, Value, from_redis_value};
 
-use crate::redis::{ANSWER, Redis, Script, Trouble};
+use crate::redis::{ANSWER, Redis, Script, Trouble, spread};
 
 static GET_OR_LEASE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("lua/get_or_lease.lua")));
@@ -197,10 +197,8 @@ impl Depot {
     }
 }
 
-/// The same in every process, of every version: FNV-1a (Fowler, Noll, Vo).
 fn bucket_of(name: &[u8]) -> u64 {
-    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-    name.iter().fold(0xcbf2_9ce4_8422_2325, mix) % BUCKETS
+    spread(name) % BUCKETS
 }
 
 const DAY_MS: u64 = 86_400_000;

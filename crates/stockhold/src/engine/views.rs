@@ -64,10 +64,7 @@ impl Views {
         let CacheOptions { bytes, redis, refuse_within, limits, namespace } = options;
         // Nobody shares what is said of a ledger that nobody shares.
         let redis = redis.filter(|_| ledger.is_shared());
-        let namespace = match ledger.identity() {
-            Some(identity) => format!("{namespace}:{identity}"),
-            None => namespace,
-        };
+        let namespace = namespace_of(&**ledger, &namespace);
         // Of a ledger that nobody else writes to, everything that changes is known here.
         let policy = Policy { only_writer: !ledger.is_shared(), ..Policy::default() };
         let loader = Arc::new(FromLedger(Arc::clone(ledger)));
@@ -98,6 +95,14 @@ impl Views {
 
     pub(super) fn metrics(&self) -> OfCache {
         OfCache { cache: self.cache.clone(), redis: self.redis.clone() }
+    }
+}
+
+/// What tells the keys of those who share this ledger from others.
+pub(super) fn namespace_of(ledger: &dyn Ledger, namespace: &str) -> String {
+    match ledger.identity() {
+        Some(identity) => format!("{namespace}:{identity}"),
+        None => namespace.to_owned(),
     }
 }
 

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use stockhold_core::{HoldId, HoldView, ItemKey, KeyId, Movement, StockView, verify::Report};
 
 use super::{
-    Alarms, Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page,
-    Retired, StockQuery,
+    Alarms, Applied, ApplyError, Batch, BatchId, Due, Granting, HoldQuery, Ledger, MovementQuery,
+    Page, Retired, StockQuery,
 };
 use crate::Failure;
 
@@ -145,6 +145,10 @@ impl<L: Layer> Ledger for L {
 
     fn identity(&self) -> Option<&str> {
         self.inner().identity()
+    }
+
+    fn granting(&self) -> Granting {
+        self.inner().granting()
     }
 
     fn is_shared(&self) -> bool {

@@ -16,7 +16,8 @@ use stockhold_core::{
 };
 
 use super::{
-    Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page, StockQuery,
+    Applied, ApplyError, Batch, BatchId, Due, Granting, HoldQuery, Ledger, MovementQuery, Page,
+    StockQuery,
     list::{Scan, active_page},
     retire::{Retired, Retirement},
 };
@@ -120,6 +121,10 @@ impl Ledger for MemoryLedger {
 
     async fn verify(&self) -> Result<Report, Failure> {
         Ok(self.open()?.verify())
+    }
+
+    fn granting(&self) -> Granting {
+        Granting::Alone { epoch: 1, is_first: true }
     }
 
     async fn close(&self) -> Result<(), Failure> {

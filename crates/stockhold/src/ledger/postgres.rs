@@ -32,8 +32,8 @@ pub use self::{
     url::PostgresUrl,
 };
 use super::{
-    Alarms, Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page,
-    Retired, StockQuery,
+    Alarms, Applied, ApplyError, Batch, BatchId, Due, Granting, HoldQuery, Ledger, MovementQuery,
+    Page, Retired, StockQuery,
 };
 use crate::{Failure, FailureKind};
 
@@ -44,6 +44,7 @@ mod failure;
 mod hand;
 mod hosts;
 mod inspect;
+mod leases;
 mod life;
 mod lines;
 mod link;
@@ -382,6 +383,10 @@ impl Ledger for PostgresLedger {
 
     fn identity(&self) -> Option<&str> {
         Some(&self.identity)
+    }
+
+    fn granting(&self) -> Granting {
+        Granting::Together(Arc::new(leases::PostgresLeases(Arc::clone(&self.desk))))
     }
 
     fn is_shared(&self) -> bool {

@@ -10,7 +10,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use rusqlite::Connection;
 use stockhold_core::{
-    HoldId, HoldState, HoldView, ItemKey, Limits, Movement, StockView, verify::Report,
+    HoldId, HoldState, HoldView, ItemKey, Limits, Movement, StockView, Timestamp, verify::Report,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -23,8 +23,8 @@ use self::{
     writer::{Job, Writer},
 };
 use super::{
-    Applied, ApplyError, Batch, BatchId, Due, HoldQuery, Ledger, MovementQuery, Page, Retired,
-    StockQuery,
+    Applied, ApplyError, Batch, BatchId, Due, Granting, HoldQuery, Ledger, MovementQuery, Page,
+    Retired, StockQuery,
 };
 use crate::{
     Failure, FailureKind,
@@ -88,6 +88,7 @@ pub struct SqliteLedger {
     jobs: mpsc::Sender<Job>,
     readers: Readers,
     clock: LedgerClock,
+    granting: Granting,
 }
 
 impl SqliteLedger {
@@ -108,6 +109,7 @@ impl SqliteLedger {
         check_open(&conn)?;
         let high_water = rows::liveness(&conn).map_err(unreadable)?.alive_at();
         let clock = LedgerClock::start(Arc::clone(&options.clock), high_water);
+        let granting = next_epoch(&conn, clock.now()).map_err(unreadable)?;
         let thread = |e| Failure::new(FailureKind::Unavailable, "no thread to be had").caused_by(e);
         let second = file::connect(path).map_err(unreadable)?;
         let checkpointer = Checkpointer::start(second, path).map_err(thread)?;
@@ -124,7 +126,7 @@ impl SqliteLedger {
             }
         };
         std::thread::Builder::new().name("ledger".into()).spawn(work).map_err(thread)?;
-        Ok(Self { jobs, readers: Readers::new(path, options.readers.max(1)), clock })
+        Ok(Self { jobs, readers: Readers::new(path, options.readers.max(1)), clock, granting })
     }
 
     /// Recomputes the invariants of a ledger without opening it for writing: also beside the
@@ -177,6 +179,16 @@ fn check_open(conn: &Connection) -> Result<(), Failure> {
         Some(why) => Err(Failure::new(FailureKind::Invalid, why)),
         None => Ok(()),
     }
+}
+
+/// Begins with the seconds of the clock, so that epochs go on rising where a shop has moved to another file, or to one
+/// restored from a backup.
+fn next_epoch(conn: &Connection, now: Timestamp) -> rusqlite::Result<Granting> {
+    let last: i64 = conn.query_row("SELECT lock_epoch FROM ledger", [], |row| row.get(0))?;
+    let seconds = now.as_millis() / 1_000;
+    let epoch = last.saturating_add(1).max(seconds);
+    conn.execute("UPDATE ledger SET lock_epoch = ?1", [epoch])?;
+    Ok(Granting::Alone { epoch: epoch.unsigned_abs(), is_first: last == 0 })
 }
 
 #[async_trait]
@@ -236,6 +248,10 @@ impl Ledger for SqliteLedger {
 
     async fn verify(&self) -> Result<Report, Failure> {
         self.readers.read(audit::verify).await
+    }
+
+    fn granting(&self) -> Granting {
+        self.granting.clone()
     }
 
     async fn close(&self) -> Result<(), Failure> {

@@ -12,11 +12,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Handle, task::AbortHandle};
+use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
 use tracing::warn;
 
 use super::{Backend, Fence, LeaseTtl, LockError, LockName, Released, Token};
-use crate::{clock::Clock, error::chain};
+use crate::{
+    clock::{Clock, within},
+    error::chain,
+};
 
 /// A lock that is this caller's until its deadline. Dropped, it is released in the background.
 ///
@@ -35,6 +38,8 @@ struct Inner {
     ttl: LeaseTtl,
     /// In nanoseconds of the boot clock; it only rises, or falls to nothing.
     deadline: AtomicU64,
+    /// It has fallen.
+    is_over: Notify,
 }
 
 /// The lease ended before the work did, which was dropped.
@@ -76,7 +81,8 @@ impl Lease {
         sent: Duration,
     ) -> Self {
         let deadline = AtomicU64::new(nanos(sent.saturating_add(ttl.relied_on())));
-        let inner = Inner { backend, clock, name, token, ttl, deadline };
+        let is_over = Notify::new();
+        let inner = Inner { backend, clock, name, token, ttl, deadline, is_over };
         Self { inner: Arc::new(inner), fence, is_released: false }
     }
 
@@ -84,6 +90,12 @@ impl Lease {
     #[must_use]
     pub const fn fence(&self) -> Fence {
         self.fence
+    }
+
+    /// Which lock it is.
+    #[must_use]
+    pub fn name(&self) -> &LockName {
+        &self.inner.name
     }
 
     /// For how long it can be relied on, unless it is renewed.
@@ -130,31 +142,29 @@ impl Lease {
     pub async fn run<F: Future>(&self, work: F) -> Result<F::Output, LeaseLost> {
         let inner = &*self.inner;
         let mut work = pin!(work);
-        loop {
-            let left = inner.left();
-            let mut timer = pin!(inner.clock.sleep(left));
-            let step = poll_fn(|cx| {
-                if inner.left().is_zero() {
-                    return Poll::Ready(None);
-                }
-                if let Poll::Ready(output) = work.as_mut().poll(cx) {
-                    return Poll::Ready(Some(Some(output)));
-                }
-                // The lease may have been renewed since the timer was set.
-                timer.as_mut().poll(cx).map(|()| Some(None))
-            });
-            match step.await {
-                Some(Some(output)) => return Ok(output),
-                Some(None) => {}
-                None => return Err(LeaseLost { name: inner.name.clone() }),
+        let mut over = pin!(inner.ends_within(Duration::ZERO));
+        let lost = || Err(LeaseLost { name: inner.name.clone() });
+        poll_fn(|cx| {
+            if inner.left().is_zero() {
+                return Poll::Ready(lost());
             }
-        }
+            match work.as_mut().poll(cx) {
+                Poll::Ready(output) => Poll::Ready(Ok(output)),
+                Poll::Pending => over.as_mut().poll(cx).map(|()| lost()),
+            }
+        })
+        .await
+    }
+
+    /// Ends when the lease has at most so long to live: for whoever has to end something before it does.
+    pub async fn ends_within(&self, margin: Duration) {
+        self.inner.ends_within(margin).await;
     }
 
     /// Gives it back, and says how it was.
     pub async fn release(mut self) -> Released {
         let inner = Arc::clone(&self.inner);
-        inner.deadline.store(0, Ordering::Release);
+        inner.give_up();
         let released = inner.backend.release(&inner.name, &inner.token).await;
         // Until here, whoever stops waiting releases it behind.
         self.is_released = true;
@@ -165,9 +175,10 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if !self.is_released {
-            let Inner { backend, name, token, deadline, .. } = &*self.inner;
-            deadline.store(0, Ordering::Release);
-            release_behind(Arc::clone(backend), name.clone(), token.clone());
+            self.inner.give_up();
+            let Inner { backend, clock, name, token, ttl, .. } = &*self.inner;
+            let (backend, clock) = (Arc::clone(backend), Arc::clone(clock));
+            Ghost::new(backend, clock, name.clone(), token.clone(), *ttl).release_behind();
         }
     }
 }
@@ -176,6 +187,23 @@ impl Inner {
     fn left(&self) -> Duration {
         let deadline = Duration::from_nanos(self.deadline.load(Ordering::Acquire));
         deadline.saturating_sub(self.clock.boot())
+    }
+
+    fn give_up(&self) {
+        self.deadline.store(0, Ordering::Release);
+        self.is_over.notify_waiters();
+    }
+
+    async fn ends_within(&self, margin: Duration) {
+        loop {
+            let is_over = self.is_over.notified();
+            let left = self.left().saturating_sub(margin);
+            if left.is_zero() {
+                return;
+            }
+            // It may be renewed meanwhile.
+            within(&*self.clock, left, is_over).await;
+        }
     }
 
     async fn renew(&self) -> Result<(), LockError> {
@@ -189,7 +217,7 @@ impl Inner {
                 Ok(())
             }
             Err(LockError::Lost) => {
-                self.deadline.store(0, Ordering::Release);
+                self.give_up();
                 Err(LockError::Lost)
             }
             Err(error) => Err(error),
@@ -216,12 +244,45 @@ impl Inner {
     }
 }
 
-/// Releases it without anybody waiting for that. Without a runtime it ends by its time to live.
-pub(super) fn release_behind(backend: Arc<dyn Backend>, name: LockName, token: Token) {
-    if let Ok(runtime) = Handle::try_current() {
-        runtime.spawn(async move {
-            let _ = backend.release(&name, &token).await;
-        });
+/// A lease that nobody wants any more, and that may be there all the same.
+pub(super) struct Ghost {
+    backend: Arc<dyn Backend>,
+    clock: Arc<dyn Clock>,
+    name: LockName,
+    token: Token,
+    ttl: LeaseTtl,
+}
+
+/// Between two attempts to release a ghost.
+const AGAIN: Duration = Duration::from_millis(250);
+
+impl Ghost {
+    pub(super) const fn new(
+        backend: Arc<dyn Backend>,
+        clock: Arc<dyn Clock>,
+        name: LockName,
+        token: Token,
+        ttl: LeaseTtl,
+    ) -> Self {
+        Self { backend, clock, name, token, ttl }
+    }
+
+    /// Releases it without anybody waiting for that. Without a runtime it ends by its time to live.
+    pub(super) fn release_behind(self) {
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(self.release());
+        }
+    }
+
+    /// Tries until whoever granted it has heard; but no longer than it lives.
+    async fn release(self) {
+        let until = self.clock.boot().saturating_add(self.ttl.get());
+        while self.backend.release(&self.name, &self.token).await.is_err() {
+            self.clock.sleep(AGAIN).await;
+            if self.clock.boot() >= until {
+                return;
+            }
+        }
     }
 }
 

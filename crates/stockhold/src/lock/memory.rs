@@ -8,9 +8,11 @@ use std::{
 
 use async_trait::async_trait;
 use stockhold_core::Timestamp;
-use tokio::sync::Notify;
 
-use super::{Attempt, Backend, Fence, Freed, Held, LeaseTtl, LockError, LockName, Released, Token};
+use super::{
+    Attempt, Backend, Fence, Freed, Held, LeaseTtl, LockError, LockName, Mode, Released, Token,
+    wakeups::Wakeups,
+};
 use crate::clock::{Clock, SystemClock};
 
 /// Grants locks to tasks of this process, and to whoever asks it over the network.
@@ -19,7 +21,9 @@ pub struct MemoryBackend {
     epoch: u64,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
-    freed: Notify,
+    /// Until then, on the boot clock, leases may live that an earlier process has granted.
+    strict_from: Duration,
+    wakeups: Wakeups,
 }
 
 #[derive(Debug, Default)]
@@ -50,7 +54,15 @@ impl MemoryBackend {
     /// The same, with time from another clock.
     #[must_use]
     pub fn with_clock(epoch: u64, clock: Arc<dyn Clock>) -> Self {
-        Self { epoch, clock, state: Mutex::default(), freed: Notify::new() }
+        let (state, strict_from, wakeups) = Default::default();
+        Self { epoch, clock, state, strict_from, wakeups }
+    }
+
+    /// After an earlier process, of whose leases nothing is known.
+    #[must_use]
+    pub fn after_others(mut self) -> Self {
+        self.strict_from = self.clock.boot().saturating_add(LeaseTtl::LONGEST_GHOST);
+        self
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -87,21 +99,26 @@ impl Backend for MemoryBackend {
         name: &LockName,
         token: &Token,
         ttl: LeaseTtl,
+        mode: Mode,
     ) -> Result<Attempt, LockError> {
         let (now, since) = (self.clock.boot(), self.clock.wall());
         let mut state = self.state();
         if let Some(grant) = state.grants.get(name).filter(|grant| grant.until > now) {
+            let left = grant.until.saturating_sub(now);
             return Ok(if grant.token == *token {
-                Attempt::Granted(grant.fence)
+                Attempt::Granted { fence: grant.fence, left }
             } else {
-                Attempt::Busy(grant.until.saturating_sub(now))
+                Attempt::Busy(left)
             });
+        }
+        if mode == Mode::Strict && self.strict_from > now {
+            return Ok(Attempt::Busy(self.strict_from.saturating_sub(now)));
         }
         state.forget(now);
         let fence = Fence { epoch: self.epoch, seq: state.next(since) };
         let until = now.saturating_add(ttl.get());
         state.grants.insert(name.clone(), Grant { token: token.clone(), fence, until, since });
-        Ok(Attempt::Granted(fence))
+        Ok(Attempt::Granted { fence, left: ttl.get() })
     }
 
     async fn renew(&self, name: &LockName, token: &Token, ttl: LeaseTtl) -> Result<(), LockError> {
@@ -127,7 +144,7 @@ impl Backend for MemoryBackend {
             Some(_) | None => Released::Expired,
         };
         drop(state);
-        self.freed.notify_waiters();
+        self.wakeups.wake(name);
         Ok(released)
     }
 
@@ -150,7 +167,7 @@ impl Backend for MemoryBackend {
         Ok(grants.filter_map(|(name, grant)| grant.held(name, now)).take(limit).collect())
     }
 
-    fn freed<'a>(&'a self, _: &LockName) -> Freed<'a> {
-        Box::pin(self.freed.notified())
+    fn freed<'a>(&'a self, name: &LockName) -> Freed<'a> {
+        self.wakeups.of(name)
     }
 }

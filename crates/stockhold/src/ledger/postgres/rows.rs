@@ -248,6 +248,6 @@ fn word<T>(row: &Row, at: usize, from: fn(&str) -> Option<T>) -> Result<T, Damag
     from(text).ok_or_else(|| Damaged(format!("unknown word {text:?}")))
 }
 
-fn damaged(error: impl std::fmt::Display) -> Damaged {
+pub(super) fn damaged(error: impl std::fmt::Display) -> Damaged {
     Damaged(error.to_string())
 }

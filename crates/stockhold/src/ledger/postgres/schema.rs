@@ -6,21 +6,25 @@ use tokio_postgres::{Client, Error};
 
 /// The steps from an empty database to this version's schema, in order. A step that was released is
 /// never changed.
-const STEPS: [&str; 1] = [concat!(include_str!("schema.sql"), include_str!("functions.sql"))];
+const STEPS: [&str; 2] =
+    [concat!(include_str!("schema.sql"), include_str!("functions.sql")), include_str!("locks.sql")];
 
 /// The version that they lead to.
 #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "there are few")]
 pub(super) const THIS_VERSION: i32 = STEPS.len() as i32;
 
 /// The tables that a server reads and writes.
-pub(super) const TABLES: [&str; 11] = [
+pub(super) const TABLES: [&str; 14] = [
     "active",
     "batch",
     "carried",
     "counter",
     "hold",
     "idempotency",
+    "lease",
     "ledger",
+    "lock_fence",
+    "lock_rule",
     "movement",
     "moving_in",
     "stock",
@@ -28,14 +32,21 @@ pub(super) const TABLES: [&str; 11] = [
 ];
 
 /// The functions that it calls.
-pub(super) const FUNCTIONS: [&str; 14] = [
+pub(super) const FUNCTIONS: [&str; 21] = [
+    "acquire_lease",
     "begin_batch",
     "edit_holds",
     "find_keys",
+    "forget_leases",
+    "milliseconds_since",
     "miscounted",
     "note_batch",
     "open_batch",
+    "read_lock_rule",
+    "release_lease",
     "remove_active",
+    "renew_lease",
+    "replace_lock_rule",
     "test_ahead",
     "write_active",
     "write_holds",

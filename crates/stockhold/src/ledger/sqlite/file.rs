@@ -24,6 +24,7 @@ const STEPS: &[M<'_>] = &[
     M::up(include_str!("schema.sql")),
     M::up(include_str!("carried.sql")),
     M::up(include_str!("moving.sql")),
+    M::up(include_str!("locks.sql")),
 ];
 pub(super) const MIGRATIONS: Migrations<'_> = Migrations::from_slice(STEPS);
 

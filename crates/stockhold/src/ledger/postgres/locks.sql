@@ -1,0 +1,181 @@
+-- Locks: who grants them, and those that the database has granted itself.
+
+-- Who grants. Only ever replaced by whoever knows the epoch that was.
+CREATE TABLE lock_rule (
+    one             boolean     PRIMARY KEY DEFAULT true CHECK (one),
+    grantor         text        NOT NULL CHECK (grantor IN ('nobody', 'database', 'redis')),
+    epoch           bigint      NOT NULL,
+    server          text        NOT NULL,   -- which Redis, by its replication id
+    is_open         boolean     NOT NULL,   -- whether it was told of its epoch
+    changed_at      timestamptz NOT NULL,
+    strict_from     timestamptz NOT NULL,   -- no lease of an earlier epoch is alive any more
+    redis_seen_at   timestamptz,            -- when an instance last found Redis well
+    last_number     bigint      NOT NULL    -- no lease that was removed has a higher one
+) WITH (fillfactor = 50);
+
+INSERT INTO lock_rule VALUES (true, 'nobody', 0, '', true, '-infinity', '-infinity', NULL, 0);
+
+-- A row with an expiry, not an advisory lock: those have no end of their own, live on in the sessions of
+-- a pooler, and are free at once when a connection breaks, while their holder works on.
+CREATE TABLE lease (
+    name            text        PRIMARY KEY COLLATE "C",
+    token           text        NOT NULL,
+    epoch           bigint      NOT NULL,
+    number          bigint      NOT NULL,
+    since           timestamptz NOT NULL,
+    until           timestamptz NOT NULL
+) WITH (fillfactor = 50);
+
+-- The last holder of each lock who has written here; see fence.sql.
+CREATE TABLE lock_fence (
+    name            text        PRIMARY KEY COLLATE "C",
+    epoch           bigint      NOT NULL,
+    number          bigint      NOT NULL
+);
+
+-- The rule. Notes that Redis is well, if it is, and if nobody has just now.
+CREATE FUNCTION read_lock_rule(
+    sees_redis boolean,
+    OUT grantor text, OUT epoch bigint, OUT server text, OUT is_open boolean,
+    OUT age_ms bigint, OUT strict_in_ms bigint
+) LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
+#variable_conflict use_column
+BEGIN
+    IF sees_redis THEN
+        UPDATE lock_rule SET redis_seen_at = clock_timestamp()
+        WHERE grantor = 'redis'
+            AND (redis_seen_at IS NULL OR redis_seen_at < clock_timestamp() - interval '500 ms');
+    END IF;
+    SELECT grantor, epoch, server, is_open, milliseconds_since(changed_at),
+            -milliseconds_since(strict_from)
+        INTO grantor, epoch, server, is_open, age_ms, strict_in_ms FROM lock_rule;
+END $$;
+
+CREATE FUNCTION milliseconds_since(at timestamptz) RETURNS bigint LANGUAGE sql VOLATILE AS $$
+    SELECT CASE WHEN isfinite(at)
+        THEN ceil(extract(epoch FROM clock_timestamp() - at) * 1000)::bigint
+        ELSE 1000000000000 END
+$$;
+
+-- Replaces the rule, if the epoch is still this one; says whether it did. Epochs begin with the seconds of
+-- the clock, so that they go on rising where a shop has moved to another database, or to one restored from a
+-- backup.
+CREATE FUNCTION replace_lock_rule(
+    old bigint, next_grantor text, next_server text, ghosts_ms bigint, unseen_ms bigint
+) RETURNS boolean LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
+DECLARE
+    rule lock_rule;
+    over timestamptz;
+BEGIN
+    -- Whoever grants here meanwhile ends first.
+    SELECT * INTO rule FROM lock_rule FOR UPDATE;
+    IF rule.epoch <> old OR unseen_ms IS NOT NULL AND rule.redis_seen_at IS NOT NULL
+        AND rule.redis_seen_at > clock_timestamp() - unseen_ms * interval '1 ms' THEN
+        RETURN false;
+    END IF;
+    over := CASE rule.grantor
+        WHEN 'nobody' THEN '-infinity'
+        WHEN 'redis' THEN clock_timestamp() + ghosts_ms * interval '1 ms'
+        -- These are known.
+        ELSE (SELECT coalesce(max(until), '-infinity') FROM lease)
+    END;
+    UPDATE lock_rule SET
+        grantor = next_grantor,
+        epoch = greatest(rule.epoch + 1, extract(epoch FROM clock_timestamp())::bigint),
+        server = next_server,
+        is_open = next_grantor = 'database',
+        changed_at = clock_timestamp(),
+        strict_from = greatest(rule.strict_from, over),
+        redis_seen_at = NULL;
+    RETURN true;
+END $$;
+
+-- Grants a lease, if nobody has one: 'granted' with its number, or 'busy', both with for how long; or 'epoch' if
+-- the database does not grant, or in another one.
+CREATE FUNCTION acquire_lease(
+    wanted text, attempt text, ttl_ms bigint, its_epoch bigint, is_strict boolean,
+    OUT told text, OUT fence_epoch bigint, OUT fence_number bigint, OUT left_ms bigint
+) LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
+DECLARE
+    rule lock_rule;
+    held lease;
+    now timestamptz;
+BEGIN
+    SELECT * INTO rule FROM lock_rule FOR SHARE;
+    IF rule.grantor <> 'database' OR rule.epoch <> its_epoch THEN
+        told := 'epoch';
+        RETURN;
+    END IF;
+    LOOP
+        INSERT INTO lease VALUES (wanted, '', 0, 0, '-infinity', '-infinity') ON CONFLICT DO NOTHING;
+        SELECT * INTO held FROM lease WHERE name = wanted FOR UPDATE;
+        -- An old one may have been removed in between.
+        EXIT WHEN FOUND;
+    END LOOP;
+    now := clock_timestamp();
+    IF held.until > now AND held.token = attempt THEN
+        told := 'granted';
+        fence_epoch := held.epoch;
+        fence_number := held.number;
+        left_ms := -milliseconds_since(held.until);
+    ELSIF held.until > now OR is_strict AND rule.strict_from > now THEN
+        told := 'busy';
+        left_ms := -milliseconds_since(CASE WHEN held.until > now THEN held.until ELSE rule.strict_from END);
+    ELSE
+        told := 'granted';
+        fence_epoch := rule.epoch;
+        fence_number := greatest(held.number + 1, rule.last_number + 1,
+            (extract(epoch FROM now) * 1000000)::bigint);
+        UPDATE lease SET token = attempt, epoch = fence_epoch, number = fence_number, since = now,
+            until = now + ttl_ms * interval '1 ms' WHERE name = wanted;
+        left_ms := ttl_ms;
+    END IF;
+END $$;
+
+-- 'renewed', 'lost', or 'epoch'.
+CREATE FUNCTION renew_lease(wanted text, attempt text, ttl_ms bigint, its_epoch bigint) RETURNS text
+    LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
+BEGIN
+    PERFORM FROM lock_rule WHERE grantor = 'database' AND epoch = its_epoch FOR SHARE;
+    IF NOT FOUND THEN
+        RETURN 'epoch';
+    END IF;
+    UPDATE lease SET until = clock_timestamp() + ttl_ms * interval '1 ms'
+    WHERE name = wanted AND token = attempt AND epoch = its_epoch AND until > clock_timestamp();
+    RETURN CASE WHEN FOUND THEN 'renewed' ELSE 'lost' END;
+END $$;
+
+-- 'clean', 'expired', or 'superseded'. The row stays for a while: it knows the last number.
+CREATE FUNCTION release_lease(wanted text, attempt text) RETURNS text
+    LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
+DECLARE
+    held lease;
+BEGIN
+    SELECT * INTO held FROM lease WHERE name = wanted FOR UPDATE;
+    IF NOT FOUND OR held.until <= clock_timestamp() AND held.token = attempt THEN
+        RETURN 'expired';
+    ELSIF held.token <> attempt THEN
+        RETURN 'superseded';
+    END IF;
+    UPDATE lease SET until = '-infinity' WHERE name = wanted;
+    RETURN 'clean';
+END $$;
+
+-- Removes leases that have been over for a day, a hundred at a time.
+CREATE FUNCTION forget_leases() RETURNS void LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
+DECLARE
+    highest bigint;
+BEGIN
+    -- First, as whoever is granted a lease does.
+    PERFORM FROM lock_rule FOR UPDATE;
+    WITH gone AS (
+        DELETE FROM lease WHERE name IN (
+            SELECT name FROM lease WHERE since < clock_timestamp() - interval '1 day'
+                AND until < clock_timestamp() - interval '1 day'
+            LIMIT 100 FOR UPDATE SKIP LOCKED)
+        RETURNING number)
+    SELECT max(number) INTO highest FROM gone;
+    IF highest IS NOT NULL THEN
+        UPDATE lock_rule SET last_number = greatest(last_number, highest);
+    END IF;
+END $$;

@@ -1,0 +1,42 @@
+-- Grants a lease, if nobody has one.
+--
+-- It must be a script: between looking whether there is one and granting it nobody may be granted another, and
+-- the number of the grant has to be taken in the same moment.
+--
+-- KEYS[1]  the lease: epoch, number, since when (ms), token
+-- KEYS[2]  the rule of the bucket: epoch, and the number of the last grant
+-- ARGV[1]  the token of this attempt
+-- ARGV[2]  for how many milliseconds
+-- ARGV[3]  the epoch of whoever asks
+--
+-- Returns
+--   {'granted', number, milliseconds}   it is the caller's, for so long; also if the same attempt was
+--                                       granted it before
+--   {'busy', milliseconds}              somebody has it, for so long
+--   {'epoch'}                           this is another epoch, or everything is forgotten
+
+local epoch, last = string.match(redis.call('GET', KEYS[2]) or '', '^(%d+) (%d+)$')
+if epoch ~= ARGV[3] then
+  return {'epoch'}
+end
+
+local lease = redis.call('GET', KEYS[1])
+if lease then
+  local its_epoch, number, token = string.match(lease, '^(%d+) (%d+) %d+ (.+)$')
+  -- One of an earlier epoch is not remembered.
+  if its_epoch == epoch then
+    if token == ARGV[1] then
+      return {'granted', number, redis.call('PTTL', KEYS[1])}
+    end
+    return {'busy', redis.call('PTTL', KEYS[1])}
+  end
+end
+
+local time = redis.call('TIME')
+local micros = time[1] * 1000000 + time[2]
+-- Also while the clock stands behind, numbers rise.
+local number = string.format('%.0f', math.max(last + 1, micros))
+redis.call('SET', KEYS[2], epoch .. ' ' .. number)
+local since = string.format('%.0f', math.floor(micros / 1000))
+redis.call('SET', KEYS[1], epoch .. ' ' .. number .. ' ' .. since .. ' ' .. ARGV[1], 'PX', ARGV[2])
+return {'granted', number, tonumber(ARGV[2])}

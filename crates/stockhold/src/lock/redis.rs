@@ -1,0 +1,447 @@
+//! Leases in Redis: fast, and gone when it loses its data.
+//!
+//! Locks are spread over buckets, which in a Cluster have one home each. Beside its leases each bucket has the
+//! rule that it was told of: the epoch, and the number of its last grant. Whoever asks in another epoch is
+//! refused, and so is everybody when the rule is gone.
+//!
+//! What Redis may have lost it does not say. A server that was started anew, or is another one since a failover,
+//! has another replication id: so that is looked at on each new connection, and only this connection is used.
+
+use std::{
+    sync::{
+        Arc, LazyLock, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use ::redis::{Cmd, FromRedisValue, PushInfo, PushKind, Value, cmd, from_redis_value};
+use async_trait::async_trait;
+use stockhold_core::Timestamp;
+use tracing::warn;
+
+use super::{
+    Attempt, Fence, Held, LeaseTtl, LockName, Released, Token, rule::Rule, shared::Forgetful,
+    wakeups::Wakeups,
+};
+use crate::{
+    Failure, FailureKind,
+    clock::{Clock, SystemClock, within},
+    error::chain,
+    redis::{Hearing, Kind, Redis, Run, Script, Trouble},
+};
+
+static ACQUIRE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/acquire.lua")));
+static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/renew.lua")));
+static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/release.lua")));
+static OPEN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/open.lua")));
+static INSPECT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/inspect.lua")));
+
+/// Locks are spread over so many buckets.
+const BUCKETS: u64 = 16;
+/// How long one answer may take.
+const ANSWER: Duration = Duration::from_millis(100);
+/// And all that one question takes, with connecting.
+const QUESTION: Duration = Duration::from_millis(240);
+/// How long a look at all leases may take.
+const LISTING: Duration = Duration::from_secs(5);
+/// So many keys are looked at in one step of that.
+const STEP: usize = 1_000;
+/// As often a connection may be another one since it was looked at.
+const ATTEMPTS: usize = 3;
+
+/// Leases under one prefix.
+#[derive(Debug)]
+pub(crate) struct RedisLeases {
+    redis: Redis,
+    namespace: String,
+    checked: Mutex<Option<Checked>>,
+    listens: AtomicBool,
+}
+
+/// A connection behind which somebody is who is known.
+#[derive(Clone, Debug)]
+struct Checked {
+    line: u64,
+    server: String,
+    /// On the boot clock.
+    at: Duration,
+}
+
+/// So often it is looked at again: a server can become a replica and a primary again behind one connection.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+impl RedisLeases {
+    pub(crate) fn new(redis: Redis, namespace: String) -> Self {
+        Self { redis, namespace, checked: Mutex::default(), listens: AtomicBool::new(false) }
+    }
+
+    /// Runs it where the rule says, if that is what is there.
+    async fn ask(&self, rule: &Rule, run: &Run<'_>) -> Result<Option<Value>, Failure> {
+        let asked = async {
+            for _ in 0..ATTEMPTS {
+                let checked = self.checked().await?;
+                if checked.server != rule.server {
+                    return Ok(None);
+                }
+                if let Some(answer) = self.redis.run_on(checked.line, ANSWER, run).await? {
+                    return Ok(Some(answer));
+                }
+            }
+            Err(Refused::from(Trouble::odd("the connection to Redis is another one each time")))
+        };
+        within_question(asked).await
+    }
+
+    /// A connection that was looked at.
+    async fn checked(&self) -> Result<Checked, Refused> {
+        let (line, at) = (self.redis.line(ANSWER).await?, SystemClock.boot());
+        let last = self.checked.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_young = |last: &Checked| at.saturating_sub(last.at) < LOOK_AGAIN;
+        if let Some(last) = last.filter(|last| last.line == line && is_young(last)) {
+            return Ok(last);
+        }
+        self.check_keeps_all(line).await?;
+        let server = self.server_behind(line).await?;
+        let checked = Checked { line, server, at };
+        *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Some(checked.clone());
+        Ok(checked)
+    }
+
+    /// One that evicts keys when it is full evicts leases.
+    async fn check_keeps_all(&self, line: u64) -> Result<(), Refused> {
+        let mut get = cmd("CONFIG");
+        get.arg("GET").arg("maxmemory-policy");
+        let found = match self.redis.call_on(line, ANSWER, &get).await {
+            Ok(found) => found,
+            Err(trouble) if matches!(trouble.kind, Kind::Denied | Kind::Odd) => {
+                let error = chain(&trouble).to_string();
+                warn!(
+                    error,
+                    "nobody can say whether this Redis evicts keys, and locks with them: \
+                              its maxmemory-policy has to be noeviction"
+                );
+                return Ok(());
+            }
+            Err(trouble) => return Err(trouble.into()),
+        };
+        let mut texts = Vec::new();
+        found.iter().for_each(|found| texts_of(found, &mut texts));
+        let is_policy = |text: &&String| {
+            text.contains("lru")
+                || text.contains("lfu")
+                || text.ends_with("-random")
+                || text.ends_with("-ttl")
+        };
+        match texts.iter().find(is_policy) {
+            Some(policy) => Err(Refused::Evicts(policy.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Its replication id is another one whenever its data may be.
+    async fn server_behind(&self, line: u64) -> Result<String, Refused> {
+        let mut info = cmd("INFO");
+        info.arg("replication");
+        let found = self.redis.call_on(line, ANSWER, &info).await?;
+        let mut texts = Vec::new();
+        found.iter().for_each(|found| texts_of(found, &mut texts));
+        let ids = texts.iter().flat_map(|text| text.lines());
+        let mut ids: Vec<_> = ids.filter_map(|line| line.strip_prefix("master_replid:")).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        if ids.is_empty() {
+            return Err(Trouble::odd("INFO names no replication id").into());
+        }
+        Ok(ids.join(" "))
+    }
+
+    fn keys(&self, name: &LockName) -> [String; 2] {
+        let (namespace, bucket) = (&self.namespace, bucket_of(name));
+        [format!("lock{{{namespace}/{bucket}}}={name}"), self.rule_of(bucket)]
+    }
+
+    fn rule_of(&self, bucket: u64) -> String {
+        format!("rule{{{}/{bucket}}}", self.namespace)
+    }
+
+    fn channel_of(&self, bucket: u64) -> String {
+        format!("freed{{{}/{bucket}}}", self.namespace)
+    }
+
+    /// The names of all leases that begin with this. Redis is asked step by step: others are served meanwhile.
+    async fn names(&self, prefix: &str) -> Result<Vec<LockName>, Trouble> {
+        let mut names = Vec::new();
+        let pattern = format!("lock{{{}/*}}={}*", escaped(&self.namespace), escaped(prefix));
+        for mut line in self.redis.listen(|_| {}).await? {
+            let mut cursor = "0".to_owned();
+            loop {
+                let mut scan = cmd("SCAN");
+                scan.arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(STEP);
+                let (next, keys): (String, Vec<String>) = scan.query_async(&mut line).await?;
+                let found = keys.iter().filter_map(|key| key.split_once("}=")?.1.parse().ok());
+                names.extend(found);
+                cursor = next;
+                if cursor == "0" {
+                    break;
+                }
+            }
+        }
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+}
+
+#[async_trait]
+impl Forgetful for RedisLeases {
+    async fn server(&self) -> Result<String, Failure> {
+        let alive = async {
+            let checked = self.checked().await?;
+            self.redis.call_on(checked.line, ANSWER, &cmd("PING")).await?;
+            Ok(checked.server)
+        };
+        within_question(alive).await
+    }
+
+    async fn open(&self, rule: &Rule) -> Result<(), Failure> {
+        for bucket in 0..BUCKETS {
+            let run = OPEN.on(&[self.rule_of(bucket)]).arg(rule.epoch);
+            let answer = self.on_its_server(rule, &run).await?;
+            if text(answer).as_deref() != Some("open") {
+                return Err(unavailable("Redis was told of a later epoch meanwhile"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn acquire(
+        &self,
+        rule: &Rule,
+        name: &LockName,
+        token: &Token,
+        ttl: LeaseTtl,
+    ) -> Result<Option<Attempt>, Failure> {
+        let keys = self.keys(name);
+        let run = ACQUIRE.on(&keys).arg(token.as_str()).arg(millis(ttl.get())).arg(rule.epoch);
+        let Some(answer) = self.ask(rule, &run).await? else { return Ok(None) };
+        attempt(answer, rule.epoch).ok_or_else(|| strange("acquire"))
+    }
+
+    async fn renew(
+        &self,
+        rule: &Rule,
+        name: &LockName,
+        token: &Token,
+        ttl: LeaseTtl,
+    ) -> Result<Option<bool>, Failure> {
+        let keys = self.keys(name);
+        let run = RENEW.on(&keys).arg(token.as_str()).arg(millis(ttl.get())).arg(rule.epoch);
+        let Some(answer) = self.ask(rule, &run).await? else { return Ok(None) };
+        match text(answer).as_deref() {
+            Some("renewed") => Ok(Some(true)),
+            Some("lost") => Ok(Some(false)),
+            Some("epoch") => Ok(None),
+            _ => Err(strange("renew")),
+        }
+    }
+
+    async fn release(&self, name: &LockName, token: &Token) -> Result<Released, Failure> {
+        let [lease, _] = self.keys(name);
+        let channel = self.channel_of(bucket_of(name));
+        let run = RELEASE.on(&[lease]).arg(token.as_str()).arg(channel).arg(name.as_str());
+        let answer = self.redis.run(ANSWER, &run).await.map_err(Refused::from)?;
+        match text(answer).as_deref() {
+            Some("clean") => Ok(Released::Clean),
+            Some("expired") => Ok(Released::Expired),
+            Some("superseded") => Ok(Released::Superseded),
+            _ => Err(strange("release")),
+        }
+    }
+
+    async fn inspect(&self, rule: &Rule, name: &LockName) -> Result<Option<Held>, Failure> {
+        let run = INSPECT.on(&self.keys(name)).arg(rule.epoch);
+        let Some(answer) = self.ask(rule, &run).await? else { return Ok(None) };
+        held(answer, name).ok_or_else(|| strange("inspect"))
+    }
+
+    async fn list(
+        &self,
+        rule: &Rule,
+        prefix: &str,
+        after: Option<&LockName>,
+        limit: usize,
+    ) -> Result<Vec<Held>, Failure> {
+        let names = within(&SystemClock, LISTING, self.names(prefix)).await;
+        let names = names.unwrap_or_else(|| Err(Trouble::timeout(LISTING)));
+        let names = names.map_err(Refused::from)?;
+        let mut leases = Vec::new();
+        for name in names.iter().filter(|name| after.is_none_or(|after| *name > after)) {
+            if leases.len() == limit {
+                break;
+            }
+            leases.extend(self.inspect(rule, name).await?);
+        }
+        Ok(leases)
+    }
+
+    fn listen(&self, wakeups: &Arc<Wakeups>) {
+        if !self.listens.swap(true, Ordering::AcqRel) {
+            let channels = (0..BUCKETS).map(|bucket| self.channel_of(bucket)).collect();
+            let ear = Ear { channels, wakeups: Arc::downgrade(wakeups) };
+            tokio::spawn(self.redis.clone().hear(Arc::new(ear)));
+        }
+    }
+}
+
+impl RedisLeases {
+    async fn on_its_server(&self, rule: &Rule, run: &Run<'_>) -> Result<Value, Failure> {
+        let answer = self.ask(rule, run).await?;
+        answer.ok_or_else(|| unavailable("it is another Redis than a moment ago"))
+    }
+}
+
+/// Hears which locks are free.
+struct Ear {
+    channels: Vec<String>,
+    wakeups: Weak<Wakeups>,
+}
+
+impl Hearing for Ear {
+    fn is_wanted(&self) -> bool {
+        self.wakeups.strong_count() > 0
+    }
+
+    fn request(&self) -> Cmd {
+        let mut subscribe = cmd("SUBSCRIBE");
+        subscribe.arg(&self.channels);
+        subscribe
+    }
+
+    /// What was said before, nobody has heard.
+    fn begins(&self, _: Duration) {
+        if let Some(wakeups) = self.wakeups.upgrade() {
+            wakeups.wake_all();
+        }
+    }
+
+    fn hears(&self, _: Duration) {}
+
+    fn said(&self, push: &PushInfo) {
+        if let (PushKind::Message, [_, Value::BulkString(name)]) = (&push.kind, &*push.data)
+            && let Some(wakeups) = self.wakeups.upgrade()
+            && let Some(name) = str::from_utf8(name).ok().and_then(|name| name.parse().ok())
+        {
+            wakeups.wake(&name);
+        }
+    }
+
+    /// Whoever waits looks again after a while in any case.
+    fn ends(&self, _: Option<&Trouble>) {}
+}
+
+/// Why Redis grants nothing.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("Redis does not answer about locks")]
+    Trouble(#[from] Trouble),
+    #[error(
+        "this Redis has maxmemory-policy {0}: when it is full it evicts keys, and locks with them; set it to \
+         noeviction"
+    )]
+    Evicts(String),
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Trouble(trouble) => {
+                unavailable("Redis does not say who has a lock").caused_by(trouble)
+            }
+            evicts @ Refused::Evicts(_) => unavailable(evicts.to_string()),
+        }
+    }
+}
+
+async fn within_question<T>(asked: impl Future<Output = Result<T, Refused>>) -> Result<T, Failure> {
+    let answer = within(&SystemClock, QUESTION, asked).await;
+    Ok(answer.unwrap_or_else(|| Err(Trouble::timeout(QUESTION).into()))?)
+}
+
+fn unavailable(message: impl Into<String>) -> Failure {
+    Failure::new(FailureKind::Unavailable, message)
+}
+
+fn strange(script: &str) -> Failure {
+    unavailable(format!("Redis has answered {script} with something else"))
+}
+
+fn bucket_of(name: &LockName) -> u64 {
+    crate::redis::spread(name.as_str().as_bytes()) % BUCKETS
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn attempt(answer: Value, epoch: u64) -> Option<Option<Attempt>> {
+    let Value::Array(parts) = answer else { return None };
+    let mut parts = parts.into_iter();
+    match text(parts.next()?)?.as_str() {
+        "granted" => {
+            let seq = text(parts.next()?)?.parse().ok()?;
+            let fence = Fence { epoch, seq };
+            Some(Some(Attempt::Granted { fence, left: duration(parts.next()?)? }))
+        }
+        "busy" => Some(Some(Attempt::Busy(duration(parts.next()?)?))),
+        "epoch" => Some(None),
+        _ => None,
+    }
+}
+
+/// None: this makes no sense.
+fn held(answer: Value, name: &LockName) -> Option<Option<Held>> {
+    let Value::Array(parts) = answer else { return None };
+    let mut parts = parts.into_iter();
+    let Some(epoch) = parts.next() else { return Some(None) };
+    let epoch = text(epoch)?.parse().ok()?;
+    let fence = Fence { epoch, seq: text(parts.next()?)?.parse().ok()? };
+    let since = text(parts.next()?)?.parse().ok().map(Timestamp::from_millis);
+    Some(Some(Held { name: name.clone(), fence, left: duration(parts.next()?)?, since }))
+}
+
+fn text(value: Value) -> Option<String> {
+    from_redis_value(value).ok()
+}
+
+/// A key without an end would be one that somebody else has made: it is taken as over.
+fn duration(value: Value) -> Option<Duration> {
+    let millis = i64::from_redis_value(value).ok()?;
+    Some(Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
+}
+
+/// Of a Cluster, each member has answered.
+fn texts_of(value: &Value, texts: &mut Vec<String>) {
+    match value {
+        Value::Array(values) | Value::Set(values) => {
+            values.iter().for_each(|value| texts_of(value, texts));
+        }
+        Value::Map(pairs) => pairs.iter().for_each(|(_, value)| texts_of(value, texts)),
+        other => texts.extend(text(other.clone())),
+    }
+}
+
+/// As a pattern that is this text.
+fn escaped(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for c in text.chars() {
+        if "*?[]^\\".contains(c) {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,550 @@
+//! Locks that processes share: through Redis where there is one, and through the database when Redis is
+//! away.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tracing::{info, warn};
+
+use super::{
+    Attempt, Backend, Freed, Held, LeaseTtl, LockError, LockName, Mode, Released, Token,
+    rule::{Change, Grantor, Leases, PERMIT, READ_AGAIN, Rule, UNTIL_ALL_ARE_OVER},
+    wakeups::Wakeups,
+};
+use crate::{
+    Failure, FailureKind,
+    clock::{Clock, within},
+};
+
+/// Grants fast, and may forget what it has granted.
+///
+/// What is asked for under another rule than the one that it was told of is answered with `None`; so is what is
+/// asked for when it may have forgotten anything.
+#[async_trait]
+pub(crate) trait Forgetful: std::fmt::Debug + Send + Sync + 'static {
+    /// A mark that changes when it may have lost data. Also a sign of life.
+    async fn server(&self) -> Result<String, Failure>;
+    /// Tells it of a new rule. Called once for each, by whoever has made it; never again, whether it succeeds or
+    /// not.
+    async fn open(&self, rule: &Rule) -> Result<(), Failure>;
+    async fn acquire(
+        &self,
+        rule: &Rule,
+        name: &LockName,
+        token: &Token,
+        ttl: LeaseTtl,
+    ) -> Result<Option<Attempt>, Failure>;
+    async fn renew(
+        &self,
+        rule: &Rule,
+        name: &LockName,
+        token: &Token,
+        ttl: LeaseTtl,
+    ) -> Result<Option<bool>, Failure>;
+    async fn release(&self, name: &LockName, token: &Token) -> Result<Released, Failure>;
+    async fn inspect(&self, rule: &Rule, name: &LockName) -> Result<Option<Held>, Failure>;
+    async fn list(
+        &self,
+        rule: &Rule,
+        prefix: &str,
+        after: Option<&LockName>,
+        limit: usize,
+    ) -> Result<Vec<Held>, Failure>;
+    /// From now on it says which locks are free.
+    fn listen(&self, wakeups: &Arc<Wakeups>);
+}
+
+/// So often a rule that has changed is read again before whoever asks is told that nobody can say.
+const ATTEMPTS: usize = 8;
+/// How long the database may take to say who grants.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Redis has to be away for so long before the database grants.
+const AWAY: Duration = Duration::from_secs(1);
+/// And no process may have seen it for so long.
+const UNSEEN: Duration = Duration::from_secs(2);
+/// It has to be well for so long before it grants again.
+const WELL: Duration = Duration::from_secs(5);
+/// Between two looks at a Redis that is away.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long it may take to tell Redis of its epoch.
+const OPENING: Duration = Duration::from_secs(1);
+
+/// Grants locks to whoever shares a ledger.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedBackend {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    leases: Arc<dyn Leases>,
+    /// Redis, if there is one.
+    redis: Option<Arc<dyn Forgetful>>,
+    clock: Arc<dyn Clock>,
+    permit: Mutex<Option<Permit>>,
+    is_read_again: AtomicBool,
+    /// Of all tasks here, one makes a new rule.
+    changing: tokio::sync::Mutex<()>,
+    health: Mutex<Health>,
+    is_watched: AtomicBool,
+    wakeups: Arc<Wakeups>,
+}
+
+/// The rule, and for how long it can be gone by; all on the boot clock.
+#[derive(Clone, Debug)]
+struct Permit {
+    rule: Rule,
+    read_again_at: Duration,
+    until: Duration,
+    strict_from: Duration,
+}
+
+/// What is known of Redis.
+#[derive(Debug, Default)]
+struct Health {
+    failing_since: Option<Duration>,
+    well_since: Option<Duration>,
+    seen: Option<Duration>,
+}
+
+impl Permit {
+    /// For how long leases may be relied on of which nobody knows.
+    fn strict_left(&self, now: Duration) -> Option<Duration> {
+        Some(self.strict_from.saturating_sub(now)).filter(|left| !left.is_zero())
+    }
+}
+
+impl SharedBackend {
+    pub(crate) fn new(
+        leases: Arc<dyn Leases>,
+        redis: Option<Arc<dyn Forgetful>>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let (permit, is_read_again, changing, health) = Default::default();
+        let (is_watched, wakeups) = Default::default();
+        Self {
+            inner: Arc::new(Inner {
+                leases,
+                redis,
+                clock,
+                permit,
+                is_read_again,
+                changing,
+                health,
+                is_watched,
+                wakeups,
+            }),
+        }
+    }
+}
+
+#[async_trait]
+impl Backend for SharedBackend {
+    async fn acquire(
+        &self,
+        name: &LockName,
+        token: &Token,
+        ttl: LeaseTtl,
+        mode: Mode,
+    ) -> Result<Attempt, LockError> {
+        let inner = &self.inner;
+        for _ in 0..ATTEMPTS {
+            let permit = inner.permit().await?;
+            let told = inner.acquire(&permit, name, token, ttl, mode).await;
+            if let Some(attempt) = inner.settled(&permit, told).await? {
+                return Ok(attempt);
+            }
+        }
+        Err(restless())
+    }
+
+    async fn renew(&self, name: &LockName, token: &Token, ttl: LeaseTtl) -> Result<(), LockError> {
+        let inner = &self.inner;
+        for _ in 0..ATTEMPTS {
+            let permit = inner.permit().await?;
+            let told = inner.renew(&permit, name, token, ttl).await;
+            if let Some(is_renewed) = inner.settled(&permit, told).await? {
+                return if is_renewed { Ok(()) } else { Err(LockError::Lost) };
+            }
+        }
+        Err(restless())
+    }
+
+    /// Also what was granted under another rule: nobody asks whether it still stands.
+    async fn release(&self, name: &LockName, token: &Token) -> Result<Released, LockError> {
+        let inner = &self.inner;
+        let permit = inner.permit().await?;
+        let released = match permit.rule.grantor {
+            Grantor::Redis => {
+                let asked =
+                    inner.redis().map_err(LockError::Unavailable)?.release(name, token).await;
+                inner.seen(asked)
+            }
+            Grantor::Database | Grantor::Nobody => inner.leases.release(name, token).await,
+        };
+        let released = released.map_err(LockError::Unavailable)?;
+        inner.wakeups.wake(name);
+        Ok(released)
+    }
+
+    async fn inspect(&self, name: &LockName) -> Result<Option<Held>, LockError> {
+        let inner = &self.inner;
+        let permit = inner.permit().await?;
+        let found = match permit.rule.grantor {
+            Grantor::Redis => match inner.redis() {
+                Ok(redis) => inner.seen(redis.inspect(&permit.rule, name).await),
+                Err(failure) => Err(failure),
+            },
+            Grantor::Database | Grantor::Nobody => inner.leases.inspect(name).await,
+        };
+        found.map_err(LockError::Unavailable)
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&LockName>,
+        limit: usize,
+    ) -> Result<Vec<Held>, LockError> {
+        let inner = &self.inner;
+        let permit = inner.permit().await?;
+        let found = match permit.rule.grantor {
+            Grantor::Redis => match inner.redis() {
+                Ok(redis) => inner.seen(redis.list(&permit.rule, prefix, after, limit).await),
+                Err(failure) => Err(failure),
+            },
+            Grantor::Database | Grantor::Nobody => inner.leases.list(prefix, after, limit).await,
+        };
+        found.map_err(LockError::Unavailable)
+    }
+
+    async fn tidy(&self) -> Result<(), LockError> {
+        self.inner.leases.forget().await.map_err(LockError::Unavailable)
+    }
+
+    /// Other processes tell through Redis; without it whoever waits looks again after a while.
+    fn freed<'a>(&'a self, name: &LockName) -> Freed<'a> {
+        if let Some(redis) = &self.inner.redis {
+            redis.listen(&self.inner.wakeups);
+        }
+        self.inner.wakeups.of(name)
+    }
+}
+
+impl Inner {
+    async fn acquire(
+        self: &Arc<Self>,
+        permit: &Permit,
+        name: &LockName,
+        token: &Token,
+        ttl: LeaseTtl,
+        mode: Mode,
+    ) -> Result<Option<Attempt>, Failure> {
+        let rule = &permit.rule;
+        if rule.grantor != Grantor::Redis {
+            return self.leases.acquire(rule.epoch, name, token, ttl, mode).await;
+        }
+        match permit.strict_left(self.clock.boot()) {
+            Some(left) if mode == Mode::Strict => Ok(Some(Attempt::Busy(left))),
+            _ => self.told(permit, self.redis()?.acquire(rule, name, token, ttl).await).await,
+        }
+    }
+
+    async fn renew(
+        self: &Arc<Self>,
+        permit: &Permit,
+        name: &LockName,
+        token: &Token,
+        ttl: LeaseTtl,
+    ) -> Result<Option<bool>, Failure> {
+        let rule = &permit.rule;
+        if rule.grantor != Grantor::Redis {
+            return self.leases.renew(rule.epoch, name, token, ttl).await;
+        }
+        self.told(permit, self.redis()?.renew(rule, name, token, ttl).await).await
+    }
+
+    /// What was answered; none if somebody else is to be asked, or the same one again.
+    async fn settled<T>(
+        self: &Arc<Self>,
+        permit: &Permit,
+        told: Result<Option<T>, Failure>,
+    ) -> Result<Option<T>, LockError> {
+        let told = told.map_err(LockError::Unavailable)?;
+        if told.is_none() {
+            self.outdated(permit).await?;
+        }
+        Ok(told)
+    }
+
+    fn redis(self: &Arc<Self>) -> Result<&Arc<dyn Forgetful>, Failure> {
+        self.redis.as_ref().ok_or_else(|| {
+            self.watch();
+            let message = "other instances have their locks from a Redis that this one was not told of: \
+                           name it here as well (--redis), or wait until those have ended";
+            unavailable(message)
+        })
+    }
+
+    /// What Redis has answered counts if the permit does; or still does.
+    async fn told<T>(
+        self: &Arc<Self>,
+        permit: &Permit,
+        asked: Result<Option<T>, Failure>,
+    ) -> Result<Option<T>, Failure> {
+        let Some(told) = self.seen(asked)? else { return Ok(None) };
+        if self.clock.boot() < permit.until {
+            return Ok(Some(told));
+        }
+        let now = self.read().await?;
+        let is_same = now.rule.epoch == permit.rule.epoch;
+        Ok(is_same.then_some(told))
+    }
+
+    /// Takes note of whether Redis is well.
+    fn seen<T>(self: &Arc<Self>, asked: Result<T, Failure>) -> Result<T, Failure> {
+        let now = self.clock.boot();
+        let mut health = self.health();
+        match &asked {
+            Ok(_) => *health = Health { seen: Some(now), ..Health::default() },
+            Err(_) => {
+                health.failing_since.get_or_insert(now);
+                health.well_since = None;
+                drop(health);
+                self.watch();
+            }
+        }
+        asked
+    }
+
+    /// The rule, as it was read within the last 2 s.
+    async fn permit(self: &Arc<Self>) -> Result<Permit, LockError> {
+        let now = self.clock.boot();
+        match self.last_permit() {
+            Some(permit) if now < permit.read_again_at => Ok(permit),
+            Some(permit) if now < permit.until => {
+                self.read_behind();
+                Ok(permit)
+            }
+            _ => self.read().await.map_err(LockError::Unavailable),
+        }
+    }
+
+    fn last_permit(&self) -> Option<Permit> {
+        self.permit.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn read_behind(self: &Arc<Self>) {
+        if !self.is_read_again.swap(true, Ordering::AcqRel) {
+            let inner = Arc::clone(self);
+            tokio::spawn(async move {
+                // Whoever cannot do without it is told why.
+                let _ = inner.read().await;
+                inner.is_read_again.store(false, Ordering::Release);
+            });
+        }
+    }
+
+    async fn read(self: &Arc<Self>) -> Result<Permit, Failure> {
+        let sent = self.clock.boot();
+        let sees_redis = {
+            let health = self.health();
+            let recently = |seen| sent.saturating_sub(seen) < READ_AGAIN;
+            health.failing_since.is_none() && health.seen.is_some_and(recently)
+        };
+        let rule = within(&*self.clock, PATIENCE, self.leases.rule(sees_redis)).await;
+        let rule = rule.unwrap_or_else(|| Err(unavailable("the database does not answer")))?;
+        Ok(self.adopt(rule, sent))
+    }
+
+    /// Goes by this rule from now on, unless a newer one is known.
+    fn adopt(self: &Arc<Self>, rule: Rule, sent: Duration) -> Permit {
+        let permit = Permit {
+            read_again_at: sent.saturating_add(READ_AGAIN),
+            until: sent.saturating_add(PERMIT),
+            strict_from: self.clock.boot().saturating_add(rule.strict_in),
+            rule,
+        };
+        let mut last = self.permit.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_newer = last
+            .as_ref()
+            .is_none_or(|last| (last.rule.epoch, last.until) <= (permit.rule.epoch, permit.until));
+        if is_newer {
+            *last = Some(permit.clone());
+        }
+        drop(last);
+        if self.redis.is_some() && permit.rule.grantor == Grantor::Database {
+            self.watch();
+        }
+        permit
+    }
+
+    /// Whoever grants knows of another epoch: the rule has changed, or it has lost its memory.
+    async fn outdated(self: &Arc<Self>, permit: &Permit) -> Result<(), LockError> {
+        let _changing = within(&*self.clock, PATIENCE, self.changing.lock()).await;
+        let is_same = |now: &Permit| now.rule.epoch == permit.rule.epoch;
+        if self.last_permit().is_some_and(|last| !is_same(&last)) {
+            return Ok(());
+        }
+        let now = self.read().await.map_err(LockError::Unavailable)?;
+        if !is_same(&now) {
+            return Ok(());
+        }
+        match now.rule.grantor {
+            Grantor::Nobody => self.begin(&now.rule).await,
+            // It has not changed: the database has answered to an older reading.
+            Grantor::Database => Ok(()),
+            Grantor::Redis if !now.rule.is_open && now.rule.age < OPENING => {
+                self.clock.sleep(OPENING / 50).await;
+                Ok(())
+            }
+            Grantor::Redis => {
+                warn!(
+                    epoch = now.rule.epoch,
+                    "Redis has lost locks, or may have: a new epoch begins"
+                );
+                self.open_redis(&now.rule).await
+            }
+        }
+        .map_err(LockError::Unavailable)
+    }
+
+    /// The first rule of all.
+    async fn begin(self: &Arc<Self>, old: &Rule) -> Result<(), Failure> {
+        let Some(redis) = &self.redis else { return self.fall_back(old, None).await };
+        match self.seen(redis.server().await) {
+            Ok(_) => self.open_redis(old).await,
+            Err(_) => self.fall_back(old, None).await,
+        }
+    }
+
+    /// From now on Redis grants, in an epoch that it is told of once.
+    async fn open_redis(self: &Arc<Self>, old: &Rule) -> Result<(), Failure> {
+        let redis = self.redis()?;
+        let server = self.seen(redis.server().await)?;
+        let sent = self.clock.boot();
+        let change = Change {
+            grantor: Grantor::Redis,
+            server,
+            ghosts: UNTIL_ALL_ARE_OVER,
+            unseen_for: None,
+        };
+        match self.leases.replace(old.epoch, &change).await? {
+            Some(rule) => {
+                // If this fails half-way, others find it as if its data were lost.
+                self.seen(redis.open(&rule).await)?;
+                self.leases.opened(rule.epoch).await?;
+                info!(epoch = rule.epoch, "locks are granted by Redis");
+                self.adopt(Rule { is_open: true, ..rule }, sent);
+            }
+            None => drop(self.read().await?),
+        }
+        Ok(())
+    }
+
+    /// From now on the database grants.
+    async fn fall_back(
+        self: &Arc<Self>,
+        old: &Rule,
+        unseen_for: Option<Duration>,
+    ) -> Result<(), Failure> {
+        let sent = self.clock.boot();
+        let change = Change {
+            grantor: Grantor::Database,
+            server: String::new(),
+            ghosts: UNTIL_ALL_ARE_OVER,
+            unseen_for,
+        };
+        match self.leases.replace(old.epoch, &change).await? {
+            Some(rule) => {
+                info!(epoch = rule.epoch, "locks are granted by the database");
+                self.adopt(rule, sent);
+            }
+            None => drop(self.read().await?),
+        }
+        Ok(())
+    }
+
+    /// Looks at Redis until there is nothing to look for any more.
+    fn watch(self: &Arc<Self>) {
+        if !self.is_watched.swap(true, Ordering::AcqRel) {
+            let (inner, clock) = (Arc::downgrade(self), Arc::clone(&self.clock));
+            tokio::spawn(async move {
+                while Self::look(&inner).await {
+                    clock.sleep(LOOK).await;
+                }
+            });
+        }
+    }
+
+    /// Whether to look again.
+    async fn look(inner: &Weak<Self>) -> bool {
+        let Some(inner) = inner.upgrade() else { return false };
+        let goes_on = inner.judge().await.unwrap_or(true);
+        if !goes_on {
+            inner.is_watched.store(false, Ordering::Release);
+        }
+        goes_on
+    }
+
+    async fn judge(self: &Arc<Self>) -> Result<bool, Failure> {
+        let server = match &self.redis {
+            Some(redis) => redis.server().await,
+            None => Err(unavailable("there is no Redis here")),
+        };
+        let now = self.clock.boot();
+        let (away, well) = self.health().note(server.is_ok(), now);
+        let permit = match self.last_permit() {
+            Some(permit) if now < permit.read_again_at => permit,
+            _ => self.read().await?,
+        };
+        let _changing = within(&*self.clock, PATIENCE, self.changing.lock()).await;
+        match permit.rule.grantor {
+            Grantor::Redis if away >= AWAY => {
+                self.fall_back(&permit.rule, Some(UNSEEN)).await?;
+                // If others see it, whoever asks here is told that it is away, until it is not.
+                Ok(true)
+            }
+            Grantor::Redis => Ok(server.is_err()),
+            Grantor::Database if well >= WELL => {
+                self.open_redis(&permit.rule).await?;
+                Ok(false)
+            }
+            Grantor::Database => Ok(self.redis.is_some()),
+            Grantor::Nobody => Ok(false),
+        }
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Health {
+    /// For how long Redis has been away by now, and for how long well.
+    fn note(&mut self, is_well: bool, now: Duration) -> (Duration, Duration) {
+        let (since, other) = if is_well {
+            self.seen = Some(now);
+            (&mut self.well_since, &mut self.failing_since)
+        } else {
+            (&mut self.failing_since, &mut self.well_since)
+        };
+        *other = None;
+        let lasted = now.saturating_sub(*since.get_or_insert(now));
+        if is_well { (Duration::ZERO, lasted) } else { (lasted, Duration::ZERO) }
+    }
+}
+
+fn restless() -> LockError {
+    LockError::Unavailable(unavailable("who grants locks changes all the time"))
+}
+
+fn unavailable(message: &str) -> Failure {
+    Failure::new(FailureKind::Unavailable, message)
+}
