@@ -45,7 +45,7 @@ use stockhold_core::{
 use crate::{
     FailureKind,
     clock::{Clock, ManualClock, SystemClock},
-    ledger::{Applied, BatchId, HoldQuery, Ledger, MovementQuery, StockQuery},
+    ledger::{Applied, BatchId, Granting, HoldQuery, Ledger, MovementQuery, StockQuery},
 };
 
 pub mod ask;
@@ -92,7 +92,7 @@ macro_rules! conformance_suite {
             due_finds_the_oldest_first due_knows_the_next_deadline
             retire_removes_what_is_over retire_spares_what_is_open retire_goes_in_steps
             what_was_retired_still_verifies a_key_of_a_retired_hold_is_not_found
-            a_history_verifies_clean close_lets_another_open
+            a_history_verifies_clean lock_epochs_rise close_lets_another_open
         }
     };
     ($suite:ident, $fixture:expr, $($law:ident)+) => {
@@ -273,6 +273,21 @@ async fn an_outage_between_two_lives_gives_grace(desk: &mut Desk<'_>) {
     assert_eq!(desk.words([ask::expire(11)]).await, ["ok"]);
     assert_eq!(desk.hold(11).await.expires_at, placed_at.after(10 * SECOND));
     assert_eq!(desk.words([ask::confirm(11)]).await, ["ok"]);
+}
+
+/// A ledger that one process uses at a time has a higher epoch of locks each time that one opens it.
+pub async fn lock_epochs_rise(fixture: &dyn Fixture) {
+    let mut desk = Desk::open(fixture).await;
+    let mut last = None;
+    for _ in 0..3 {
+        let Granting::Alone { epoch, is_first } = desk.ledger().granting() else { return };
+        assert_eq!(is_first, last.is_none() || !fixture.durable());
+        if fixture.durable() {
+            assert!(Some(epoch) > last, "{epoch} behind {last:?}");
+        }
+        last = Some(epoch);
+        desk.reopen().await;
+    }
 }
 
 /// A wall clock that steps back makes no hold live longer; one that steps forth, no shorter.

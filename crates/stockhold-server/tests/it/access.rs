@@ -23,7 +23,7 @@ enum Need {
 }
 
 use Need::{A, AnyKey, OpenAtHome};
-use Scope::{Admin, Holds, Read, Stock};
+use Scope::{Admin, Holds, Locks, Read, Stock};
 
 /// Every route, as `GET /path`, and what it asks for.
 const ROUTES: &[(&str, &str, Need)] = &[
@@ -44,6 +44,11 @@ const ROUTES: &[(&str, &str, Need)] = &[
     ("POST", "/v1/stock-imports", A(Stock)),
     ("GET", "/v1/stock-exports", A(Read)),
     ("GET", "/v1/movements", A(Read)),
+    ("POST", "/v1/locks/{name}", A(Locks)),
+    ("POST", "/v1/locks/{name}/renew", A(Locks)),
+    ("POST", "/v1/locks/{name}/release", A(Locks)),
+    ("GET", "/v1/locks/{name}", A(Read)),
+    ("GET", "/v1/locks", A(Read)),
     ("GET", "/livez", OpenAtHome),
     ("GET", "/readyz", OpenAtHome),
     ("GET", "/metrics", OpenAtHome),

@@ -8,6 +8,8 @@ use crate::{
     support::{JSON, Server},
 };
 
+const TOKEN: &str = "0123456789abcdef";
+
 /// A body that each operation takes.
 fn sound(operation: &str) -> Value {
     let lines = json!([{"sku": "MUG", "quantity": 1, "location": "default"}]);
@@ -19,6 +21,9 @@ fn sound(operation: &str) -> Value {
         "revoke" => json!({"reason": "x"}),
         "setPolicy" => json!({"on_hand": 10}),
         "adjust" => json!({"delta": -1, "reason": "x"}),
+        "acquireLock" => json!({"token": TOKEN, "ttl_ms": 1_000, "wait_ms": 0}),
+        "renewLock" => json!({"token": TOKEN, "ttl_ms": 1_000}),
+        "releaseLock" => json!({"token": TOKEN}),
         other => panic!("no body for {other}"),
     }
 }

@@ -22,6 +22,8 @@ mod every_field;
 mod holds;
 mod lists;
 mod load;
+mod lock_run;
+mod locks;
 mod lossy;
 mod openapi;
 mod operations;

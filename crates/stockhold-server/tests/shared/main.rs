@@ -5,6 +5,7 @@
 mod account;
 mod checked;
 mod faults;
+mod locks;
 mod program;
 mod scenarios;
 mod shop;

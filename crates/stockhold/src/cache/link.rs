@@ -121,7 +121,7 @@ impl Hearing for Ear {
 
     fn ends(&self, trouble: Option<&Trouble>) {
         if self.link.is_up.swap(false, Ordering::AcqRel) {
-            let error = trouble.map(|trouble| chain(trouble).to_string());
+            let error = trouble.map(|trouble| format!("{}", chain(trouble)));
             warn!(error, "the link of the cache to Redis is down");
         }
     }

@@ -43,6 +43,8 @@ const BUCKETS: u64 = 16;
 const ANSWER: Duration = Duration::from_millis(100);
 /// And all that one question takes, with connecting.
 const QUESTION: Duration = Duration::from_millis(240);
+/// How long an answer may take when it is told of an epoch: who is told that this has failed makes another one.
+const OPENING: Duration = Duration::from_millis(500);
 /// How long a look at all leases may take.
 const LISTING: Duration = Duration::from_secs(5);
 /// So many keys are looked at in one step of that.
@@ -78,19 +80,25 @@ impl RedisLeases {
 
     /// Runs it where the rule says, if that is what is there.
     async fn ask(&self, rule: &Rule, run: &Run<'_>) -> Result<Option<Value>, Failure> {
-        let asked = async {
-            for _ in 0..ATTEMPTS {
-                let checked = self.checked().await?;
-                if checked.server != rule.server {
-                    return Ok(None);
-                }
-                if let Some(answer) = self.redis.run_on(checked.line, ANSWER, run).await? {
-                    return Ok(Some(answer));
-                }
+        within_question(self.ask_within(ANSWER, rule, run)).await
+    }
+
+    async fn ask_within(
+        &self,
+        limit: Duration,
+        rule: &Rule,
+        run: &Run<'_>,
+    ) -> Result<Option<Value>, Refused> {
+        for _ in 0..ATTEMPTS {
+            let checked = self.checked().await?;
+            if checked.server != rule.server {
+                return Ok(None);
             }
-            Err(Refused::from(Trouble::odd("the connection to Redis is another one each time")))
-        };
-        within_question(asked).await
+            if let Some(answer) = self.redis.run_on(checked.line, limit, run).await? {
+                return Ok(Some(answer));
+            }
+        }
+        Err(Trouble::odd("the connection to Redis is another one each time").into())
     }
 
     /// A connection that was looked at.
@@ -115,9 +123,8 @@ impl RedisLeases {
         let found = match self.redis.call_on(line, ANSWER, &get).await {
             Ok(found) => found,
             Err(trouble) if matches!(trouble.kind, Kind::Denied | Kind::Odd) => {
-                let error = chain(&trouble).to_string();
                 warn!(
-                    error,
+                    error = %chain(&trouble),
                     "nobody can say whether this Redis evicts keys, and locks with them: \
                               its maxmemory-policy has to be noeviction"
                 );
@@ -207,7 +214,9 @@ impl Forgetful for RedisLeases {
     async fn open(&self, rule: &Rule) -> Result<(), Failure> {
         for bucket in 0..BUCKETS {
             let run = OPEN.on(&[self.rule_of(bucket)]).arg(rule.epoch);
-            let answer = self.on_its_server(rule, &run).await?;
+            let answer = self.ask_within(OPENING, rule, &run).await?;
+            let answer =
+                answer.ok_or_else(|| unavailable("it is another Redis than a moment ago"))?;
             if text(answer).as_deref() != Some("open") {
                 return Err(unavailable("Redis was told of a later epoch meanwhile"));
             }
@@ -272,7 +281,7 @@ impl Forgetful for RedisLeases {
         after: Option<&LockName>,
         limit: usize,
     ) -> Result<Vec<Held>, Failure> {
-        let names = within(&SystemClock, LISTING, self.names(prefix)).await;
+        let names = within(&SystemClock, LISTING, Box::pin(self.names(prefix))).await;
         let names = names.unwrap_or_else(|| Err(Trouble::timeout(LISTING)));
         let names = names.map_err(Refused::from)?;
         let mut leases = Vec::new();
@@ -291,13 +300,6 @@ impl Forgetful for RedisLeases {
             let ear = Ear { channels, wakeups: Arc::downgrade(wakeups) };
             tokio::spawn(self.redis.clone().hear(Arc::new(ear)));
         }
-    }
-}
-
-impl RedisLeases {
-    async fn on_its_server(&self, rule: &Rule, run: &Run<'_>) -> Result<Value, Failure> {
-        let answer = self.ask(rule, run).await?;
-        answer.ok_or_else(|| unavailable("it is another Redis than a moment ago"))
     }
 }
 

@@ -52,7 +52,7 @@ pub struct Rule {
     pub epoch: u64,
     /// Which Redis, by a mark that changes when it may have lost data; empty of a database.
     pub server: String,
-    /// Whether it was told of its epoch.
+    /// Whether it was told of its epoch; before that it grants nothing.
     pub is_open: bool,
     /// Since when the rule stands.
     pub age: Duration,

@@ -61,7 +61,7 @@ pub(crate) trait Forgetful: std::fmt::Debug + Send + Sync + 'static {
 }
 
 /// So often a rule that has changed is read again before whoever asks is told that nobody can say.
-const ATTEMPTS: usize = 8;
+const ATTEMPTS: usize = 64;
 /// How long the database may take to say who grants.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Redis has to be away for so long before the database grants.
@@ -72,7 +72,7 @@ const UNSEEN: Duration = Duration::from_secs(2);
 const WELL: Duration = Duration::from_secs(5);
 /// Between two looks at a Redis that is away.
 const LOOK: Duration = Duration::from_millis(250);
-/// How long it may take to tell Redis of its epoch.
+/// How long it may take to tell Redis of its epoch. Until it is known to have been told, nobody asks it.
 const OPENING: Duration = Duration::from_secs(1);
 
 /// Grants locks to whoever shares a ledger.
@@ -250,6 +250,9 @@ impl Inner {
         if rule.grantor != Grantor::Redis {
             return self.leases.acquire(rule.epoch, name, token, ttl, mode).await;
         }
+        if !rule.is_open {
+            return Ok(None);
+        }
         match permit.strict_left(self.clock.boot()) {
             Some(left) if mode == Mode::Strict => Ok(Some(Attempt::Busy(left))),
             _ => self.told(permit, self.redis()?.acquire(rule, name, token, ttl).await).await,
@@ -266,6 +269,9 @@ impl Inner {
         let rule = &permit.rule;
         if rule.grantor != Grantor::Redis {
             return self.leases.renew(rule.epoch, name, token, ttl).await;
+        }
+        if !rule.is_open {
+            return Ok(None);
         }
         self.told(permit, self.redis()?.renew(rule, name, token, ttl).await).await
     }
@@ -400,6 +406,7 @@ impl Inner {
             Grantor::Nobody => self.begin(&now.rule).await,
             // It has not changed: the database has answered to an older reading.
             Grantor::Database => Ok(()),
+            // Somebody else tells it, or has died at that.
             Grantor::Redis if !now.rule.is_open && now.rule.age < OPENING => {
                 self.clock.sleep(OPENING / 50).await;
                 Ok(())

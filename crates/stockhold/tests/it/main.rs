@@ -14,6 +14,8 @@ mod instances;
 mod keeper;
 mod laws;
 mod lists;
+#[cfg(all(feature = "postgres", feature = "redis"))]
+mod locks;
 mod many;
 mod metrics;
 #[cfg(all(feature = "postgres", feature = "sqlite"))]

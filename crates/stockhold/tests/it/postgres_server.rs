@@ -33,7 +33,7 @@ async fn a_server_as_debian_sets_it_up_is_well() {
     assert_eq!(facts(&server.url()).await.schema, None);
     start(&server.url()).await.expect("it works");
     assert_eq!(told(&server.url()).await, []);
-    assert_eq!(facts(&server.url()).await.schema, Some(1));
+    assert_eq!(facts(&server.url()).await.schema, Some(2));
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ use crate::cli::{
 /// there was no turn in time, it ends with 125. 126 and 127 say that the command cannot be run, or is not there.
 ///
 /// A machine that stands still for longer than the lock lives cannot notice that in time. What must not be written
-/// twice checks STOCKHOLD_FENCE, EPOCH.SEQ: whoever got the lock later has the higher one.
+/// twice checks `STOCKHOLD_FENCE`, EPOCH.SEQ: whoever got the lock later has the higher one.
 #[derive(Debug, Args)]
 #[command(after_help = RUN_EXAMPLES)]
 pub(super) struct Run {

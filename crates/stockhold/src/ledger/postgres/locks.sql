@@ -75,7 +75,9 @@ BEGIN
     END IF;
     over := CASE rule.grantor
         WHEN 'nobody' THEN '-infinity'
-        WHEN 'redis' THEN clock_timestamp() + ghosts_ms * interval '1 ms'
+        -- Before it was told of its epoch, it has granted nothing in it.
+        WHEN 'redis' THEN CASE WHEN rule.is_open THEN clock_timestamp() + ghosts_ms * interval '1 ms'
+            ELSE '-infinity' END
         -- These are known.
         ELSE (SELECT coalesce(max(until), '-infinity') FROM lease)
     END;

@@ -355,6 +355,7 @@ mod tests {
     use stockhold_core::Timestamp;
 
     use super::*;
+    use crate::ledger::postgres::schema::THIS_VERSION;
 
     fn well() -> ServerFacts {
         ServerFacts {
@@ -376,7 +377,7 @@ mod tests {
             ahead_ms: -900,
             trip: Duration::from_millis(2),
             has_tables: true,
-            schema: Some(1),
+            schema: Some(THIS_VERSION),
             sealed: None,
             other_tables: Vec::new(),
             namespace: Some("public".to_owned()),

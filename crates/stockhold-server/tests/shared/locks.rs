@@ -1,0 +1,145 @@
+//! Locks that several servers grant, and a log in the database of who was inside.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use stockhold::clock::{Clock, SystemClock};
+use stockhold_testkit::RedisServer;
+use tokio_postgres::{Client, NoTls, types::Type};
+
+use crate::{
+    shop::Shop,
+    shopper::{Shopper, Told},
+};
+
+/// Servers that share a Redis, and a table that a lock guards.
+struct Guarded {
+    shop: Shop,
+    redis: RedisServer,
+    client: Arc<Client>,
+}
+
+impl Guarded {
+    async fn open(instances: usize) -> Self {
+        let redis = RedisServer::start();
+        let shop = Shop::open_with(instances, |command| {
+            command.args(["--redis", &redis.url()]);
+        });
+        shop.sql(
+            "CREATE TABLE log (n bigserial, epoch bigint, seq bigint, begins boolean, \
+             at timestamptz DEFAULT clock_timestamp())",
+        );
+        let config: tokio_postgres::Config = shop.postgres.url().parse().unwrap();
+        let (client, connection) = config.connect(NoTls).await.unwrap();
+        tokio::spawn(connection);
+        Self { shop, redis, client: Arc::new(client) }
+    }
+
+    /// Takes the lock and gives it back until time is up: how often it had it.
+    fn work(&self, n: usize, time: Duration) -> impl Future<Output = u64> + Send + use<> {
+        let shopper = self.shop.keeper(n);
+        let client = Arc::clone(&self.client);
+        let until = SystemClock.boot() + time;
+        async move {
+            let (mut shopper, mut had, mut attempt) = (shopper, 0, 0);
+            while SystemClock.boot() < until {
+                attempt += 1;
+                let token = format!("task-{n:04}-attempt-{attempt:08}");
+                let Some(fence) = acquire(&mut shopper, &token).await else { continue };
+                log(&client, fence, true).await;
+                SystemClock.sleep(Duration::from_millis(1)).await;
+                log(&client, fence, false).await;
+                had += 1;
+                release(&mut shopper, &token).await;
+            }
+            had
+        }
+    }
+
+    /// Nobody was inside with somebody else, and fences rose: how often somebody was.
+    fn expect_order(&self) -> i64 {
+        let count = |query: &str| self.shop.count(query);
+        let sections = "SELECT epoch, seq, min(at) AS begin, max(at) AS end, \
+            lead(min(at)) OVER by_begin AS next_begin, lead(epoch) OVER by_begin AS next_epoch, \
+            lead(seq) OVER by_begin AS next_seq \
+            FROM log GROUP BY epoch, seq WINDOW by_begin AS (ORDER BY min(at))";
+        let of = |which: &str| format!("SELECT count(*) FROM ({sections}) AS s WHERE {which}");
+        assert_eq!(count(&of("next_begin < \"end\"")), 0, "two were inside");
+        assert_eq!(count(&of("(next_epoch, next_seq) <= (epoch, seq)")), 0, "a fence did not rise");
+        let twice = "SELECT count(*) FROM (SELECT FROM log WHERE begins GROUP BY epoch, seq \
+                     HAVING count(*) > 1) AS twice";
+        assert_eq!(count(twice), 0, "a fence was given twice");
+        count("SELECT count(*) FROM log WHERE begins")
+    }
+
+    /// No lease is there without an end.
+    fn expect_ends(&self) {
+        let keys = self.redis.cli(&["KEYS", "lock*"]);
+        for key in keys.lines().filter(|key| !key.is_empty()) {
+            let left: i64 = self.redis.cli(&["PTTL", key]).parse().unwrap();
+            assert!(left != -1, "{key}");
+        }
+    }
+}
+
+async fn log(client: &Client, (epoch, seq): (i64, i64), begins: bool) {
+    let write = "INSERT INTO log (epoch, seq, begins) VALUES ($1, $2, $3)";
+    let params = [(&epoch as _, Type::INT8), (&seq as _, Type::INT8), (&begins as _, Type::BOOL)];
+    client.execute_typed(write, &params).await.unwrap();
+}
+
+/// The fence; none if it was not one's turn, or nobody says.
+async fn acquire(shopper: &mut Shopper, token: &str) -> Option<(i64, i64)> {
+    let body = json!({"token": token, "ttl_ms": 2_000, "wait_ms": 5_000});
+    let told = shopper.post("/v1/locks/n", &body, None).await;
+    let Told::Answer(answer) = told else { return None };
+    match answer.status {
+        200 => {
+            let part = |name: &str| answer.body["fence"][name].as_i64().unwrap();
+            Some((part("epoch"), part("seq")))
+        }
+        409 | 503 => None,
+        other => panic!("{other}: {}", answer.body),
+    }
+}
+
+async fn release(shopper: &mut Shopper, token: &str) {
+    let told = shopper.post("/v1/locks/n/release", &json!({"token": token}), None).await;
+    if let Told::Answer(answer) = told {
+        assert!([200, 409, 503].contains(&answer.status), "{}", answer.body);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_sixty_four_who_want_one_lock_of_four_servers_take_turns_for_a_minute() {
+    let guarded = Guarded::open(4).await;
+    let time = Duration::from_secs(60);
+    let working: Vec<_> = (0..64).map(|n| tokio::spawn(guarded.work(n, time))).collect();
+    let mut had = 0;
+    for worked in working {
+        had += worked.await.unwrap();
+    }
+    assert_eq!(guarded.expect_order(), i64::try_from(had).unwrap());
+    assert!(had > 1_000, "{had}");
+    guarded.expect_ends();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_servers_that_die_or_stand_still_let_nobody_in_twice() {
+    let mut guarded = Guarded::open(4).await;
+    let time = Duration::from_secs(12);
+    let working: Vec<_> = (0..32).map(|n| tokio::spawn(guarded.work(n, time))).collect();
+    SystemClock.sleep(Duration::from_secs(2)).await;
+    guarded.shop.instances[1].kill();
+    guarded.shop.instances[2].pause();
+    SystemClock.sleep(Duration::from_secs(4)).await; // for longer than a lease lives
+    guarded.shop.instances[2].resume();
+    for worked in working {
+        // Those whose server is dead are told nothing.
+        worked.await.unwrap();
+    }
+    assert!(guarded.expect_order() > 100);
+    guarded.expect_ends();
+    let locks: Value = guarded.shop.keeper(0).get("/v1/locks?prefix=n").await.expect_status(200);
+    assert!(locks["items"].as_array().unwrap().len() <= 1, "{locks}");
+}
