@@ -92,6 +92,8 @@ enum Command {
     Key(key::Key),
     #[command(name = "lock")]
     Lock(lock::LockCommand),
+    #[command(hide = true)]
+    LockInstead(lock::Instead),
     #[command(name = "migrate-ledger")]
     MigrateLedger(migrate_ledger::MigrateLedger),
     Movements(movements::Movements),
@@ -121,6 +123,7 @@ impl Command {
             Self::Hold(hold) => hold.run(remote),
             Self::Key(key) => key.run(),
             Self::Lock(lock) => lock.run(remote),
+            Self::LockInstead(instead) => instead.run(),
             Self::MigrateLedger(migrate) => migrate.run(),
             Self::Movements(movements) => movements.run(remote),
             Self::OpenApi(openapi) => openapi.run(),

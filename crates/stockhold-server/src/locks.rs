@@ -34,9 +34,9 @@ pub(crate) async fn renew(
     Json(body): Json<RenewBody>,
 ) -> Result<Answer, Problem> {
     let (token, ttl) = body.asked();
-    let left = engine.locks().renew_as(&token, &name, ttl).await;
-    let left = left.map_err(|error| Problem::of_lock(&name, error))?;
-    Ok(Answer::ok(wire::renewed(&name, left)))
+    let renewed = engine.locks().backend().renew(&name, &token, ttl).await;
+    renewed.map_err(|error| Problem::of_lock(&name, error))?;
+    Ok(Answer::ok(wire::renewed(&name, ttl)))
 }
 
 /// `POST /v1/locks/{name}/release`

@@ -195,25 +195,10 @@ impl Locks {
         ttl: LeaseTtl,
         patience: Duration,
     ) -> Result<Granted, LockError> {
-        let Won { fence, left, sent, .. } = self.in_turn(name, Some(token), ttl, patience).await?;
-        let left = left.saturating_sub(self.shared.clock.boot().saturating_sub(sent));
-        Ok(Granted { fence, left })
-    }
-
-    /// Makes a lease live on that [`Locks::acquire_as`] has granted: for how long, from now.
-    ///
-    /// # Errors
-    /// [`LockError::Lost`] or [`LockError::Unavailable`].
-    pub async fn renew_as(
-        &self,
-        token: &Token,
-        name: &LockName,
-        ttl: LeaseTtl,
-    ) -> Result<Duration, LockError> {
-        let Shared { backend, clock, .. } = &*self.shared;
-        let sent = clock.boot();
-        backend.renew(name, token, ttl).await?;
-        Ok(ttl.get().saturating_sub(clock.boot().saturating_sub(sent)))
+        let asked = self.shared.clock.boot();
+        let won = self.in_turn(name, Some(token), ttl, patience).await?;
+        let Won { fence, left, sent, .. } = won;
+        Ok(Granted { fence, waited: sent.saturating_sub(asked), left })
     }
 
     /// Asks when it is one's turn, and again whenever the lock may be free.

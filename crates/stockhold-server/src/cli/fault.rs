@@ -61,6 +61,12 @@ impl Fault {
         self
     }
 
+    /// The same, but it ends like this.
+    pub(super) const fn ending(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+
     /// What the server answered is only for those who asked for JSON.
     pub(super) fn for_reader(mut self, json: bool) -> Self {
         self.answer = self.answer.filter(|_| json);

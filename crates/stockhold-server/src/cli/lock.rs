@@ -1,7 +1,10 @@
 //! `stockhold lock`: locks, over HTTP.
 
 mod backend;
+mod instead;
 mod run;
+
+pub(super) use instead::Instead;
 
 use clap::{Args, Subcommand};
 use comfy_table::Table;
@@ -24,6 +27,9 @@ pub(super) struct LockCommand {
     #[command(subcommand)]
     verb: Verb,
 }
+
+/// What `lock run` starts.
+const INSTEAD: &str = "lock-instead";
 
 const EXAMPLES: &str = "\
 Examples:

@@ -151,7 +151,11 @@ pub(crate) struct LeaseBody<'a> {
     #[schema(value_type = LockWord)]
     name: &'a str,
     fence: FenceBody,
-    /// In how long it ends, unless it is renewed. Count from when you asked, not from when you were answered.
+    /// How long you have waited for your turn.
+    #[schema(minimum = 0, maximum = 60000)]
+    waited_ms: u64,
+    /// In how long it ends, unless it is renewed. Count from when it was your turn, which was `waited_ms` after you
+    /// asked; not from when you were answered.
     #[schema(minimum = 0, maximum = 60000)]
     expires_in_ms: u64,
 }
@@ -213,13 +217,14 @@ pub(crate) struct LockPageBody<'a> {
 
 /// Writes a lease that was granted.
 pub(crate) fn lease(name: &LockName, granted: &Granted) -> Vec<u8> {
-    let (fence, expires_in_ms) = (granted.fence.into(), in_millis(granted.left));
-    write(&LeaseBody { name: name.as_str(), fence, expires_in_ms }, 192)
+    let (waited_ms, expires_in_ms) = (in_millis(granted.waited), in_millis(granted.left));
+    let (name, fence) = (name.as_str(), granted.fence.into());
+    write(&LeaseBody { name, fence, waited_ms, expires_in_ms }, 256)
 }
 
 /// Writes a lease that lives on.
-pub(crate) fn renewed(name: &LockName, left: Duration) -> Vec<u8> {
-    write(&RenewedBody { name: name.as_str(), expires_in_ms: in_millis(left) }, 192)
+pub(crate) fn renewed(name: &LockName, ttl: LeaseTtl) -> Vec<u8> {
+    write(&RenewedBody { name: name.as_str(), expires_in_ms: in_millis(ttl.get()) }, 192)
 }
 
 /// Writes that a lease has ended.

@@ -161,7 +161,10 @@ fn a_holder_that_is_killed_is_followed_when_its_time_is_over() {
     ended(next).ok();
     let took = SystemClock.boot() - begun;
     assert!(took <= Duration::from_millis(1_300), "{took:?}");
+    // Its command has ended with it.
+    let begun = SystemClock.boot();
     ended(first);
+    assert!(SystemClock.boot() - begun < Duration::from_secs(5));
 }
 
 #[test]

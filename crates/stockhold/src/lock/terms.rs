@@ -168,7 +168,9 @@ pub enum Attempt {
 pub struct Granted {
     /// The number of the grant.
     pub fence: Fence,
-    /// For how long, from now.
+    /// For how long its caller has waited for its turn.
+    pub waited: Duration,
+    /// For how long it lives, from when it was that turn: `waited` after the caller has asked.
     pub left: Duration,
 }
 

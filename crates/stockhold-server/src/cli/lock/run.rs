@@ -1,12 +1,8 @@
 //! `stockhold lock run`: a command that runs while nobody else runs it.
 
 use std::{
-    ffi::OsString,
-    io::{ErrorKind, IsTerminal},
-    os::unix::process::ExitStatusExt,
-    process::ExitStatus,
-    sync::Arc,
-    time::Duration,
+    ffi::OsString, io::IsTerminal, os::unix::process::ExitStatusExt, process::ExitStatus,
+    sync::Arc, time::Duration,
 };
 
 use clap::Args;
@@ -82,7 +78,8 @@ impl Run {
     }
 
     async fn turn(&self, remote: &Remote) -> Result<Lease, Fault> {
-        let (connection, url) = remote.connection().await?;
+        let connected = remote.connection().await;
+        let (connection, url) = connected.map_err(|fault| fault.ending(Exit::NoLock))?;
         let wait = LONGEST_WAIT.min(remote.timeout() / 2).min(self.wait.unwrap_or(LONGEST_WAIT));
         let locks = Locks::new(Arc::new(RemoteBackend::new(connection, url, wait)));
         let begun = SystemClock.boot();
@@ -144,30 +141,27 @@ fn not_had(name: &LockName, error: &LockError) -> Fault {
 /// the terminal to be typed to.
 struct Process {
     child: Child,
+    /// Also when it has ended: what it has left behind may not have.
+    id: Option<Pid>,
     has_group: bool,
 }
 
 impl Process {
     fn spawn(command: &[OsString], name: &LockName, lease: &Lease) -> Result<Self, Fault> {
-        let [program, arguments @ ..] = command else {
-            return Err(Fault::usage("a command is needed behind --"));
-        };
         let has_group = !std::io::stdin().is_terminal();
-        let mut command = Command::new(program);
-        command.args(arguments).kill_on_drop(true);
+        let this_program = std::env::current_exe().doing("this program has no name")?;
+        let mut child = Command::new(this_program);
+        let this_process = std::process::id().to_string();
+        child.args([super::INSTEAD, "--of", &this_process, "--"]).args(command).kill_on_drop(true);
+        let mut command = child;
         command.env("STOCKHOLD_LOCK", name.as_str());
         command.env("STOCKHOLD_FENCE", lease.fence().to_string());
         if has_group {
             command.process_group(0);
         }
-        match command.spawn() {
-            Ok(child) => Ok(Self { child, has_group }),
-            Err(error) => {
-                let code = if error.kind() == ErrorKind::NotFound { 127 } else { 126 };
-                let program = program.to_string_lossy();
-                Err(Fault::new(Exit::Of(code), format!("{program} cannot be run: {error}")))
-            }
-        }
+        let child = command.spawn().doing("no process to be had")?;
+        let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        Ok(Self { child, id, has_group })
     }
 
     /// Until it ends. What this process is told by a signal, it is told as well.
@@ -188,15 +182,12 @@ impl Process {
     }
 
     fn tell(&self, signal: Signal) {
-        let id = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(id) = id {
-            // If it has ended by now, there is nobody to be told.
-            let _ = if self.has_group {
-                kill_process_group(id, signal)
-            } else {
-                kill_process(id, signal)
-            };
-        }
+        // If it has ended by now, there is nobody to be told.
+        let _ = match self.id {
+            Some(id) if self.has_group => kill_process_group(id, signal),
+            Some(id) if self.child.id().is_some() => kill_process(id, signal),
+            _ => Ok(()),
+        };
     }
 
     /// The lock is lost, or about to be: it is asked to end, and killed before another one begins.
