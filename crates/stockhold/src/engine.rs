@@ -145,9 +145,9 @@ impl EngineBuilder {
         let alarm = Arc::new(Alarm::new(Arc::clone(&clock)));
         let metrics = Metrics::of(&ledger);
         #[cfg(feature = "redis")]
-        let locks = locks::of(&*ledger, &clock, &cache);
+        let locks = locks::of(&*ledger, &clock, metrics.locks(), &cache);
         #[cfg(not(feature = "redis"))]
-        let locks = locks::of(&*ledger, &clock);
+        let locks = locks::of(&*ledger, &clock, metrics.locks());
         #[cfg(feature = "redis")]
         let views = Views::new(&ledger, cache);
         #[cfg(feature = "redis")]

@@ -31,7 +31,10 @@ use std::{
 
 use async_trait::async_trait;
 
-use crate::clock::{Clock, SystemClock, within};
+use crate::{
+    clock::{Clock, SystemClock, within},
+    metrics::LockTimes,
+};
 
 #[cfg(feature = "postgres")]
 mod guard;
@@ -126,6 +129,7 @@ pub struct Locks {
 struct Shared {
     backend: Arc<dyn Backend>,
     clock: Arc<dyn Clock>,
+    times: LockTimes,
     /// Of all who want a lock in this process, one asks for it; the others wait behind.
     lines: Mutex<HashMap<LockName, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -143,7 +147,16 @@ impl Locks {
     /// The same, with time from another clock.
     #[must_use]
     pub fn with_clock(backend: Arc<dyn Backend>, clock: Arc<dyn Clock>) -> Self {
-        let shared = Arc::new(Shared { backend, clock, lines: Mutex::default() });
+        Self::timed(backend, clock, LockTimes::default())
+    }
+
+    /// The same; how long they are waited for is noted here.
+    pub(crate) fn timed(
+        backend: Arc<dyn Backend>,
+        clock: Arc<dyn Clock>,
+        times: LockTimes,
+    ) -> Self {
+        let shared = Arc::new(Shared { backend, clock, times, lines: Mutex::default() });
         Self { shared, mode: Mode::Strict }
     }
 
@@ -165,7 +178,7 @@ impl Locks {
     /// # Errors
     /// [`LockError::Busy`] or [`LockError::Unavailable`].
     pub async fn try_acquire(&self, name: &LockName, ttl: LeaseTtl) -> Result<Lease, LockError> {
-        let won = self.ask(name, None, ttl).await?;
+        let won = self.win(name, None, ttl, None).await?;
         Ok(self.lease(name, ttl, won))
     }
 
@@ -179,7 +192,7 @@ impl Locks {
         ttl: LeaseTtl,
         patience: Duration,
     ) -> Result<Lease, LockError> {
-        let won = self.in_turn(name, None, ttl, patience).await?;
+        let won = self.win(name, None, ttl, Some(patience)).await?;
         Ok(self.lease(name, ttl, won))
     }
 
@@ -196,9 +209,32 @@ impl Locks {
         patience: Duration,
     ) -> Result<Granted, LockError> {
         let asked = self.shared.clock.boot();
-        let won = self.in_turn(name, Some(token), ttl, patience).await?;
+        let won = self.win(name, Some(token), ttl, Some(patience)).await?;
         let Won { fence, left, sent, .. } = won;
         Ok(Granted { fence, waited: sent.saturating_sub(asked), left })
+    }
+
+    /// Asks once, or waits for its turn.
+    async fn win(
+        &self,
+        name: &LockName,
+        token: Option<&Token>,
+        ttl: LeaseTtl,
+        patience: Option<Duration>,
+    ) -> Result<Won, LockError> {
+        let Shared { clock, times, .. } = &*self.shared;
+        let begun = clock.boot();
+        let won = match patience {
+            None => self.ask(name, token, ttl).await,
+            Some(patience) => self.in_turn(name, token, ttl, patience).await,
+        };
+        let outcome = match &won {
+            Ok(_) => "granted",
+            Err(LockError::Busy { .. }) => "busy",
+            Err(LockError::Lost | LockError::Unavailable(_)) => "unavailable",
+        };
+        times.note(outcome, clock.boot().saturating_sub(begun));
+        won
     }
 
     /// Asks when it is one's turn, and again whenever the lock may be free.

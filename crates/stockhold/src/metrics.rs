@@ -28,7 +28,10 @@ use crate::{
 
 #[cfg(feature = "redis")]
 mod cached;
+mod locks;
 mod seldom;
+
+pub(crate) use locks::LockTimes;
 
 #[cfg(feature = "redis")]
 pub(crate) use cached::OfCache;
@@ -63,6 +66,7 @@ pub struct Metrics {
     /// Nobody knows of a shared ledger how many there are.
     holds_active: Option<Gauge>,
     expiry_lateness: Histogram,
+    locks: LockTimes,
     violations: Violations,
     ledger: Weak<dyn Ledger>,
     #[cfg(feature = "redis")]
@@ -82,6 +86,7 @@ impl Metrics {
             queue_length: Family::default(),
             holds_active: (!ledger.is_shared()).then(Gauge::default),
             expiry_lateness: Histogram::new(exponential_buckets(0.005, 2.0, 14)),
+            locks: LockTimes::default(),
             violations: Violations::default(),
             ledger: Arc::downgrade(ledger),
             #[cfg(feature = "redis")]
@@ -89,6 +94,11 @@ impl Metrics {
         };
         metrics.begin_at_nothing();
         metrics
+    }
+
+    /// How long locks were waited for, to be noted by whoever grants them.
+    pub(crate) const fn locks(&self) -> &LockTimes {
+        &self.locks
     }
 
     /// The same, with copies of stock items.
@@ -144,6 +154,7 @@ impl Metrics {
         let help = "How long after its deadline the latest hold of a transaction was expired";
         let lateness = self.expiry_lateness.clone();
         registry.register("stockhold_expiry_lateness_seconds", help, lateness);
+        self.locks.register(registry);
     }
 
     /// A transaction is begun; its oldest command has waited for that long, if it has any.

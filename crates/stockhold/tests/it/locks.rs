@@ -19,6 +19,7 @@ use crate::shop::MILLISECOND;
 
 mod guarded;
 mod lost;
+mod model;
 mod stopped;
 mod turns;
 
