@@ -12,5 +12,6 @@ mod lost;
 mod outage;
 mod paused;
 mod races;
+mod redis;
 mod standby;
 mod stuck;

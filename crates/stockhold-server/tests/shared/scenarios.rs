@@ -20,6 +20,7 @@ mod expiry;
 mod keys;
 mod late;
 mod outage;
+mod redis;
 mod replace;
 mod selling;
 mod stuck;

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use stockhold_testkit::RedisServer;
 use tokio::sync::Barrier;
 
 use super::{Clients, LONG, N, at_once, patient, tally};
@@ -10,9 +11,32 @@ use crate::shop::Shop;
 /// Scenario 1.
 #[tokio::test(flavor = "multi_thread")]
 async fn scenario_01_of_500_who_want_the_last_unit_one_gets_it_fifty_times() {
+    sell_the_last_unit_fifty_times(Shop::open_with(5, patient)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_scenario_01_of_500_who_want_the_last_unit_one_gets_it_fifty_times_with_redis() {
+    let redis = RedisServer::start();
+    let shop = Shop::open_with(5, |command| {
+        patient(command.args(["--redis", &redis.url()]));
+    });
+    sell_the_last_unit_fifty_times(shop).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_scenario_01_of_500_who_want_the_last_unit_one_gets_it_fifty_times_while_redis_is_down()
+ {
+    let mut redis = RedisServer::start();
+    let shop = Shop::open_with(5, |command| {
+        patient(command.args(["--redis", &redis.url()]));
+    });
+    redis.kill();
+    sell_the_last_unit_fifty_times(shop).await;
+}
+
+async fn sell_the_last_unit_fifty_times(shop: Shop) {
     const CLIENTS: usize = 500;
     const ROUNDS: usize = 50;
-    let shop = Shop::open_with(5, patient);
     let skus: Arc<Vec<_>> = Arc::new((0..ROUNDS).map(|round| format!("LAST-{round}")).collect());
     for sku in &*skus {
         shop.stock(sku, 1).await;

@@ -1,0 +1,153 @@
+//! Redis dies under load.
+
+#![expect(clippy::print_stdout, reason = "what was measured")]
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use stockhold::clock::{Clock, SystemClock};
+use stockhold_testkit::RedisServer;
+use tokio::task::JoinSet;
+
+use super::{Clients, timed};
+use crate::{shop::Shop, shopper::Shopper};
+
+const UNITS: i64 = 50_000;
+const CLIENTS: u32 = 200;
+const HOLDS_PER_SECOND: u32 = 2_000;
+/// When Redis is killed, when it is there again, and when all is over.
+const KILLED: Duration = Duration::from_secs(10);
+const BACK: Duration = Duration::from_secs(25);
+const OVER: Duration = Duration::from_secs(32);
+const LIFE: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(10);
+
+/// How long each place took, and when it was asked.
+type Times = Arc<Mutex<Vec<(Duration, Duration)>>>;
+
+/// Places holds in a rhythm of its own, and confirms each of them: half at once, half shortly before it dies.
+async fn buy(mut client: Shopper, mut late: Shopper, n: u32, begun: Duration, times: Times) -> u32 {
+    let period = Duration::from_secs(1) * CLIENTS / HOLDS_PER_SECOND;
+    let mut next = begun + period * n / CLIENTS;
+    let (mut sold, mut paid_later) = (0, Vec::new());
+    for round in 0.. {
+        let now = SystemClock.boot();
+        if now >= begun + OVER {
+            break;
+        }
+        SystemClock.sleep(next.saturating_sub(now)).await;
+        next += period;
+        let asked = SystemClock.boot();
+        let (told, took) = timed(client.place(&format!("{n}-{round}"), &[("MUG", 1)], LIFE)).await;
+        assert_eq!(told.status(), 201, "{told:?}");
+        times.lock().unwrap().push((asked - begun, took));
+        if round % 16 != 0 {
+            // Most are given back, so that there are always some.
+            client.release(&told.id()).await.expect_status(200);
+        } else if round % 32 == 0 {
+            client.confirm(&told.id()).await.expect_status(200);
+            sold += 1;
+        } else {
+            paid_later.push((asked + LIFE - Duration::from_secs(1), told.id()));
+        }
+        while let Some((_, id)) = paid_later.first().filter(|(at, _)| SystemClock.boot() >= *at) {
+            late.confirm(id).await.expect_status(200);
+            paid_later.remove(0);
+            sold += 1;
+        }
+    }
+    for (_, id) in paid_later {
+        late.confirm(&id).await.expect_status(200);
+        sold += 1;
+    }
+    sold
+}
+
+/// Reads copies, which are as young as they say and as they may be.
+async fn read(mut client: Shopper, leave: Arc<AtomicBool>) -> u32 {
+    const MOST: u64 = 300;
+    let mut reads = 0;
+    let path = format!("/v1/stock/MUG?consistency=cached&max_age_ms={MOST}");
+    while !leave.load(Ordering::Relaxed) {
+        let item = client.get(&path).await.expect_status(200);
+        assert!(item["age_ms"].as_u64().unwrap() <= MOST, "{item}");
+        reads += 1;
+        SystemClock.sleep(Duration::from_millis(5)).await;
+    }
+    reads
+}
+
+/// What 99 of 100 places took at most, in the second that is in the middle of all of them; and how many there were.
+fn p99(times: &[(Duration, Duration)], from: Duration, to: Duration) -> (Duration, usize) {
+    let mut of_seconds: BTreeMap<u64, Vec<Duration>> = BTreeMap::new();
+    for (asked, took) in times.iter().filter(|(asked, _)| (from..to).contains(asked)) {
+        of_seconds.entry(asked.as_secs()).or_default().push(*took);
+    }
+    let holds = of_seconds.values().map(Vec::len).sum();
+    let mut slow: Vec<_> = of_seconds
+        .into_values()
+        .map(|mut took| {
+            took.sort_unstable();
+            took[took.len() * 99 / 100]
+        })
+        .collect();
+    slow.sort_unstable();
+    (slow[slow.len() / 2], holds)
+}
+
+/// Scenario 15, and row 31 of the faults.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_scenario_15_redis_dies_under_load_and_no_hold_fails() {
+    let mut redis = RedisServer::set_up().with_tcp().start();
+    let url = redis.url_at(redis.address().unwrap());
+    let shop = Shop::open_with(2, |command| {
+        command.args(["--redis", &url]);
+    });
+    shop.stock("MUG", UNITS).await;
+    let (clients, times, leave) = (Clients::new(), Times::default(), Arc::default());
+    let begun = SystemClock.boot() + Duration::from_millis(500);
+    let buyers: JoinSet<_> = (0..CLIENTS)
+        .map(|n| {
+            let nth = n as usize;
+            let (client, late) = (clients.nth(&shop, nth), clients.nth(&shop, nth + 1));
+            buy(client, late, n, begun, Arc::clone(&times))
+        })
+        .collect();
+    let readers: JoinSet<_> = (0..2).map(|n| read(shop.keeper(n), Arc::clone(&leave))).collect();
+    let at = async |moment: Duration| {
+        SystemClock.sleep((begun + moment).saturating_sub(SystemClock.boot())).await;
+    };
+    at(KILLED).await;
+    redis.kill();
+    at(BACK).await;
+    redis.restart_empty();
+    let sold: u32 = buyers.join_all().await.into_iter().sum();
+    leave.store(true, Ordering::Relaxed);
+    assert!(readers.join_all().await.into_iter().sum::<u32>() > 1_000);
+    for n in 0..2 {
+        let end = SystemClock.boot() + SOON;
+        while !shop.keeper(n).text("/metrics").await.contains("stockhold_cache_link_up 1\n") {
+            assert!(SystemClock.boot() < end, "the link of {n} does not come back");
+            SystemClock.sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let times = times.lock().unwrap().clone();
+    let second = Duration::from_secs(1);
+    let (up, with) = p99(&times, second, KILLED);
+    let (gone, without) = p99(&times, KILLED, BACK);
+    println!("{with} and {without} holds, p99 {up:?} with Redis, {gone:?} without");
+    assert!(gone < up + Duration::from_millis(5), "{gone:?} instead of {up:?}");
+    // Row 31: nobody is sent away, and no more connections are opened than there are.
+    assert!(without / 15 >= with / 9 * 4 / 5, "{without} in 15 s, {with} in 9 s");
+    let connections = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'postgres'";
+    assert!(shop.count(connections) <= 2 * 8 + 1);
+    assert!(sold > 2_000, "{sold}");
+    assert_eq!(shop.units(0, "MUG").await[2], i64::from(sold));
+    clients.expect_honest(&shop, &[("MUG", UNITS)], Duration::ZERO);
+}
