@@ -300,6 +300,17 @@ impl<K: CacheKey, V: CacheValue> TieredCache<K, V> {
         Some(entry.told(Origin::L1, None, SystemClock.boot()))
     }
 
+    /// Loads it anew from the source, for this process alone, without anybody waiting for it; unless it is on its
+    /// way. For whoever has to know what is young, of so much that Redis would have more to do with it than the
+    /// source.
+    pub(crate) fn refresh(&self, key: &K) {
+        let (shared, name) = (&self.shared, Name::from(key.name()));
+        let plan = shared.plan(SystemClock.boot(), Way::Alone);
+        if let Boarding::Pilot(flight) = shared.shelf.board(&name, plan, |_| true) {
+            shared.take_off(key, &name, &flight);
+        }
+    }
+
     /// Loads what this process does not have, without anybody waiting for it.
     pub fn warm(&self, key: &K) {
         let (shared, name) = (&self.shared, Name::from(key.name()));
@@ -396,6 +407,8 @@ enum Way {
     ByDepot,
     /// From the source.
     Straight,
+    /// The same, and Redis is not told.
+    Alone,
 }
 
 impl<K: CacheKey, V: CacheValue> Shared<K, V> {
@@ -481,7 +494,12 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
     }
 
     fn plan(&self, begun: Duration, way: Way) -> Plan {
-        Plan { begun, life: self.link.life(), is_straight: way == Way::Straight }
+        Plan {
+            begun,
+            life: self.link.life(),
+            is_straight: way != Way::ByDepot,
+            is_alone: way == Way::Alone,
+        }
     }
 
     /// Loads in a task of its own: whoever stops waiting does not stop it.
@@ -498,7 +516,8 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
     }
 
     async fn load(self: &Arc<Self>, key: &K, name: &Name, flight: &Flight<V>) -> Ended<V> {
-        let Some(depot) = self.depot.as_ref().filter(|_| !self.backlog.covers(name)) else {
+        let shares = !flight.plan.is_alone && !self.backlog.covers(name);
+        let Some(depot) = self.depot.as_ref().filter(|_| shares) else {
             return self.ask_source(key, flight).await.map(|(entry, _)| entry);
         };
         if flight.plan.is_straight {

@@ -13,6 +13,7 @@
 //! | `bench/bare.rs` | the ceiling: the same rows in the same batches, and nothing else |
 //! | `bench/http.rs`, `bench/noop.rs` | the same over HTTP, and a server that does nothing |
 //! | `bench/postgres.rs` | the same over a Postgres server |
+//! | `bench/redis.rs` | copies and locks, by a Redis beside it |
 //! | `bench/row.rs`, `bench/target.rs` | figures, ratios, and what they should be |
 //! | `bench/report.rs` | the table and the JSON |
 
@@ -30,12 +31,16 @@ mod noop;
 mod plan;
 mod postgres;
 mod process;
+mod redis;
 mod report;
 mod row;
 mod target;
 mod workload;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -46,6 +51,7 @@ use self::{
     machine::Machine,
     plan::{Job, Kind, Part, Sizes},
     postgres::PostgresUrl,
+    redis::Beside,
     report::{Report, Settings},
     row::Row,
 };
@@ -67,6 +73,11 @@ pub(crate) struct Bench {
     /// alone.
     #[arg(long, value_name = "URL")]
     ledger: Option<PostgresUrl>,
+
+    /// Copies and locks as well, by this Redis: `redis://HOST`; together with --ledger. Its keys begin with
+    /// stockhold-bench, and are removed.
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
 
     /// How many callers there are at once. The default is 1,64,1024; over Postgres
     /// 1,16,64,256,1024.
@@ -117,9 +128,26 @@ impl Bench {
                 (rows, Some(server))
             }
         };
-        let report = Report::new(machine, server, settings, rows);
+        let beside = self.beside_redis(&settings, folder.path())?;
+        let report = Report::new(machine, server, settings, rows).with(beside);
         say(&if self.json { report.as_json()? } else { report.as_text() })?;
         Ok(Exit::Ok)
+    }
+
+    fn beside_redis(&self, settings: &Settings, folder: &Path) -> Result<Vec<Beside>, Fault> {
+        let is_wanted = self.only.is_empty() || self.only.contains(&Part::Redis);
+        match (&self.redis, &self.ledger) {
+            (Some(_), None) => Err(Fault::usage(
+                "--redis: together with --ledger postgres://...; a file shares nothing",
+            )),
+            (Some(redis), Some(ledger)) if is_wanted => {
+                redis::measure(ledger, redis, settings, folder)
+            }
+            (None, _) if self.only == [Part::Redis] => {
+                Err(Fault::usage("--only redis: say where it is with --redis"))
+            }
+            _ => Ok(Vec::new()),
+        }
     }
 
     fn over_postgres(&self, settings: &Settings) -> Result<Vec<Job>, Fault> {
@@ -130,7 +158,7 @@ impl Bench {
         }
         let sizes = Sizes { preload, stock, instances };
         let jobs = plan::plan_postgres(&self.only, &settings.callers, sizes);
-        if jobs.is_empty() {
+        if jobs.is_empty() && !self.only.contains(&Part::Redis) {
             return Err(Fault::usage("--only: over Postgres nothing is measured over HTTP"));
         }
         Ok(jobs)
@@ -165,7 +193,7 @@ fn allow_many_connections() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-fn temporary_folder(on: &std::path::Path) -> Result<TempDir, Fault> {
+fn temporary_folder(on: &Path) -> Result<TempDir, Fault> {
     let folder = tempfile::Builder::new().prefix(".stockhold-bench-").tempdir_in(on);
     folder.doing(&format!("a temporary folder in {}", on.display()))
 }
@@ -220,6 +248,10 @@ impl Progress {
     #[expect(clippy::print_stderr, reason = "so that a log of a long run shows how far it is")]
     fn finished(&self, row: &Row) {
         self.0.suspend(|| eprintln!("{}: {:.0}/s", row.job, row.per_second));
+        self.step();
+    }
+
+    fn step(&self) {
         self.0.inc(1);
     }
 }

@@ -82,6 +82,8 @@ pub(super) struct Plan {
     pub(super) life: u64,
     /// Whether the source is asked in any case.
     pub(super) is_straight: bool,
+    /// Whether nobody else is told what it brings.
+    pub(super) is_alone: bool,
 }
 
 impl<V: Clone> Entry<V> {

@@ -610,7 +610,7 @@ fn stale_in_a_million(shelf: &Shelf<u64>) -> usize {
     let source: [AtomicU64; KEYS] = Default::default();
     let names: [Name; KEYS] = std::array::from_fn(|n| Name::from([u8::try_from(n).unwrap()]));
     let (is_over, stale) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let plan = Plan { begun: Duration::ZERO, life: 0, is_straight: false };
+    let plan = Plan { begun: Duration::ZERO, life: 0, is_straight: false, is_alone: false };
     let load = |n: usize| {
         if shelf.get(&names[n]).is_some() {
             return;

@@ -51,6 +51,9 @@ impl Default for CacheOptions {
     }
 }
 
+/// The most loads from the ledger at once.
+const LOADS: usize = 4;
+
 /// Copies of stock items.
 #[derive(Clone, Debug)]
 pub(super) struct Views {
@@ -66,7 +69,9 @@ impl Views {
         let redis = redis.filter(|_| ledger.is_shared());
         let namespace = namespace_of(&**ledger, &namespace);
         // Of a ledger that nobody else writes to, everything that changes is known here.
-        let policy = Policy { only_writer: !ledger.is_shared(), ..Policy::default() };
+        // A ledger answers for many items as fast as for one: few loads at once gather more.
+        let only_writer = !ledger.is_shared();
+        let policy = Policy { only_writer, loads: LOADS, ..Policy::default() };
         let loader = Arc::new(FromLedger(Arc::clone(ledger)));
         let mut builder = TieredCache::builder(&namespace, loader).l1_bytes(bytes).policy(policy);
         if let Some(redis) = redis.clone() {

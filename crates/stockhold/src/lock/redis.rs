@@ -57,7 +57,7 @@ const ATTEMPTS: usize = 3;
 pub(crate) struct RedisLeases {
     redis: Redis,
     namespace: String,
-    checked: Mutex<Option<Checked>>,
+    checked: Mutex<Option<Arc<Checked>>>,
     listens: AtomicBool,
 }
 
@@ -89,30 +89,36 @@ impl RedisLeases {
         rule: &Rule,
         run: &Run<'_>,
     ) -> Result<Option<Value>, Refused> {
+        let mut checked = self.checked().await?;
         for _ in 0..ATTEMPTS {
-            let checked = self.checked().await?;
             if checked.server != rule.server {
                 return Ok(None);
             }
             if let Some(answer) = self.redis.run_on(checked.line, limit, run).await? {
                 return Ok(Some(answer));
             }
+            checked = self.check().await?;
         }
         Err(Trouble::odd("the connection to Redis is another one each time").into())
     }
 
     /// A connection that was looked at.
-    async fn checked(&self) -> Result<Checked, Refused> {
-        let (line, at) = (self.redis.line(ANSWER).await?, SystemClock.boot());
+    async fn checked(&self) -> Result<Arc<Checked>, Refused> {
         let last = self.checked.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let is_young = |last: &Checked| at.saturating_sub(last.at) < LOOK_AGAIN;
-        if let Some(last) = last.filter(|last| last.line == line && is_young(last)) {
+        let at = SystemClock.boot();
+        // If the connection is another one by now, nothing is sent over it.
+        if let Some(last) = last.filter(|last| at.saturating_sub(last.at) < LOOK_AGAIN) {
             return Ok(last);
         }
+        self.check().await
+    }
+
+    async fn check(&self) -> Result<Arc<Checked>, Refused> {
+        let (line, at) = (self.redis.line(ANSWER).await?, SystemClock.boot());
         self.check_keeps_all(line).await?;
         let server = self.server_behind(line).await?;
-        let checked = Checked { line, server, at };
-        *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Some(checked.clone());
+        let checked = Arc::new(Checked { line, server, at });
+        *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&checked));
         Ok(checked)
     }
 
@@ -204,11 +210,25 @@ impl RedisLeases {
 impl Forgetful for RedisLeases {
     async fn server(&self) -> Result<String, Failure> {
         let alive = async {
-            let checked = self.checked().await?;
-            self.redis.call_on(checked.line, ANSWER, &cmd("PING")).await?;
-            Ok(checked.server)
+            let mut checked = self.checked().await?;
+            if self.redis.call_on(checked.line, ANSWER, &cmd("PING")).await?.is_none() {
+                checked = self.check().await?;
+            }
+            Ok(checked.server.clone())
         };
         within_question(alive).await
+    }
+
+    async fn is_gone(&self) -> bool {
+        let alive = async {
+            // Also if so much has failed that nobody is asked.
+            for mut line in self.redis.listen(|_| {}).await? {
+                cmd("PING").exec_async(&mut line).await?;
+            }
+            let checked = self.check().await;
+            Ok::<_, Trouble>(!matches!(checked, Err(Refused::Evicts(_))))
+        };
+        !matches!(within(&SystemClock, LOOK_AGAIN, Box::pin(alive)).await, Some(Ok(true)))
     }
 
     async fn open(&self, rule: &Rule) -> Result<(), Failure> {

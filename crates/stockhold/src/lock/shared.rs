@@ -30,6 +30,9 @@ use crate::{
 pub(crate) trait Forgetful: std::fmt::Debug + Send + Sync + 'static {
     /// A mark that changes when it may have lost data. Also a sign of life.
     async fn server(&self) -> Result<String, Failure>;
+    /// Whether it is really gone: looked at anew, and with patience. One whose answers are only late on a busy machine is
+    /// not.
+    async fn is_gone(&self) -> bool;
     /// Tells it of a new rule. Called once for each, by whoever has made it; never again, whether it succeeds or
     /// not.
     async fn open(&self, rule: &Rule) -> Result<(), Failure>;
@@ -99,7 +102,7 @@ struct Inner {
 /// The rule, and for how long it can be gone by; all on the boot clock.
 #[derive(Clone, Debug)]
 struct Permit {
-    rule: Rule,
+    rule: Arc<Rule>,
     read_again_at: Duration,
     until: Duration,
     strict_from: Duration,
@@ -375,7 +378,7 @@ impl Inner {
             read_again_at: sent.saturating_add(READ_AGAIN),
             until: sent.saturating_add(PERMIT),
             strict_from: self.clock.boot().saturating_add(rule.strict_in),
-            rule,
+            rule: Arc::new(rule),
         };
         let mut last = self.permit.lock().unwrap_or_else(PoisonError::into_inner);
         let is_newer = last
@@ -394,7 +397,8 @@ impl Inner {
     /// Whoever grants knows of another epoch: the rule has changed, or it has lost its memory.
     async fn outdated(self: &Arc<Self>, permit: &Permit) -> Result<(), LockError> {
         let _changing = within(&*self.clock, PATIENCE, self.changing.lock()).await;
-        let is_same = |now: &Permit| now.rule.epoch == permit.rule.epoch;
+        let of = |permit: &Permit| (permit.rule.epoch, permit.rule.is_open);
+        let is_same = |now: &Permit| of(now) == of(permit);
         if self.last_permit().is_some_and(|last| !is_same(&last)) {
             return Ok(());
         }
@@ -513,7 +517,7 @@ impl Inner {
         };
         let _changing = within(&*self.clock, PATIENCE, self.changing.lock()).await;
         match permit.rule.grantor {
-            Grantor::Redis if away >= AWAY => {
+            Grantor::Redis if away >= AWAY && self.is_gone().await => {
                 self.fall_back(&permit.rule, Some(UNSEEN)).await?;
                 // If others see it, whoever asks here is told that it is away, until it is not.
                 Ok(true)
@@ -525,6 +529,13 @@ impl Inner {
             }
             Grantor::Database => Ok(self.redis.is_some()),
             Grantor::Nobody => Ok(false),
+        }
+    }
+
+    async fn is_gone(&self) -> bool {
+        match &self.redis {
+            Some(redis) => redis.is_gone().await,
+            None => true,
         }
     }
 

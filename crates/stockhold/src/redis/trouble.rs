@@ -112,7 +112,7 @@ impl Kind {
             Self::Loading => "wait until it has read its data",
             Self::NoScript => "nothing: the script is sent again",
             Self::Busy => "find out whose script it runs: redis-cli SCRIPT KILL ends it",
-            Self::Full => "raise maxmemory, or set maxmemory-policy to allkeys-lru",
+            Self::Full => "raise maxmemory",
             Self::Misconfigured => "look into its log: its disk fails, or its replicas are gone",
             Self::Moved => "it is a member of a Cluster: redis+cluster://host,host2",
             Self::ClusterDown => {

@@ -185,13 +185,17 @@ enum Answer {
 fn judge(answer: Result<Placed, Error>, items: Items) -> Result<Answer, Fault> {
     match (answer, items) {
         (Ok(_), Items::Hot | Items::Many | Items::Of(_)) => Ok(Answer::Served),
-        (Ok(_), Items::SoldOut) => Err(Fault::error("a hold of nothing was granted")),
+        (Ok(_), Items::SoldOut | Items::Gone(_)) => {
+            Err(Fault::error("a hold of nothing was granted"))
+        }
         (Err(Error::Failed(failure)), _) if failure.kind == FailureKind::Overloaded => {
             Ok(Answer::ComeBackLater)
         }
         (Err(Error::Failed(failure)), _) => Err(failure.into()),
         (Err(no), items) => match (no.rejection(), items) {
-            (Some(Rejection::InsufficientStock { .. }), Items::SoldOut) => Ok(Answer::Served),
+            (Some(Rejection::InsufficientStock { .. }), Items::SoldOut | Items::Gone(_)) => {
+                Ok(Answer::Served)
+            }
             _ => Err(Fault::error(format!("a hold was refused: {no}"))),
         },
     }

@@ -24,6 +24,8 @@ pub(crate) enum Part {
     Bare,
     /// Holds and refusals over HTTP, and a handler that does nothing.
     Http,
+    /// What Redis is for, with --redis.
+    Redis,
 }
 
 /// What does the work.
@@ -91,6 +93,8 @@ pub(super) enum Items {
     Of(u32),
     /// An item of which there is nothing, so that every place is refused.
     SoldOut,
+    /// One of so many such items, asked for without keys.
+    Gone(u32),
 }
 
 impl Items {
@@ -99,7 +103,7 @@ impl Items {
         match self {
             Self::Hot | Self::SoldOut => 1,
             Self::Many => MANY,
-            Self::Of(items) => usize::try_from(items).unwrap_or(usize::MAX),
+            Self::Of(items) | Self::Gone(items) => usize::try_from(items).unwrap_or(usize::MAX),
         }
     }
 
@@ -107,7 +111,7 @@ impl Items {
     pub(super) fn sku(self, n: usize) -> String {
         match self {
             Self::Hot => "HOT-TICKET".to_owned(),
-            Self::Many | Self::Of(_) => format!("SKU-{n:06}"),
+            Self::Many | Self::Of(_) | Self::Gone(_) => format!("SKU-{n:06}"),
             Self::SoldOut => "GONE-AT-10".to_owned(),
         }
     }
@@ -147,7 +151,7 @@ impl Job {
     pub(super) const fn durability(&self) -> &'static str {
         match (self.kind, self.items) {
             (Kind::DoNothing, _) => "none: nothing is kept",
-            (_, Items::SoldOut) => "none: a refusal writes nothing",
+            (_, Items::SoldOut | Items::Gone(_)) => "none: a refusal writes nothing",
             (Kind::Selecting | Kind::Guarded | Kind::UnitRows, _) => {
                 "fsync per commit, one hold each"
             }
@@ -175,6 +179,7 @@ impl Job {
             Items::Hot => "1 SKU".to_owned(),
             Items::Many | Items::Of(_) => format!("{} SKUs", grouped(self.items.count())),
             Items::SoldOut => "sold-out SKU".to_owned(),
+            Items::Gone(items) => format!("{} sold-out SKUs", grouped(items)),
         };
         let before = match self.preloaded {
             0 => String::new(),

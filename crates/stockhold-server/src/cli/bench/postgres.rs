@@ -26,8 +26,7 @@ use std::sync::Arc;
 use stockhold::ledger::postgres::{PostgresLedger, PostgresOptions};
 
 pub(in super::super) use self::instances::Instance;
-use self::{database::Database, server::Server};
-pub(super) use self::{facts::Facts, url::PostgresUrl};
+pub(super) use self::{database::Database, facts::Facts, server::Server, url::PostgresUrl};
 use super::{
     super::runtime,
     Doing, Fault, Progress,

@@ -12,6 +12,7 @@ use super::{
     Doing, Fault,
     machine::Machine,
     postgres::Facts,
+    redis::{Beside, Bound},
     row::{Row, Rows},
     target::{Judged, Of, figure_in_words, judge},
 };
@@ -67,6 +68,8 @@ pub(super) struct Report {
     doubts: Vec<String>,
     rows: Vec<WithShare>,
     targets: Vec<Judged>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    beside: Vec<Beside>,
     notes: &'static [&'static str],
 }
 
@@ -132,7 +135,13 @@ impl Report {
         let shares: Vec<_> = rows.iter().map(|row| Rows(&rows).share_of_ceiling(row)).collect();
         let rows = rows.into_iter().zip(shares);
         let rows = rows.map(|(row, share_of_ceiling)| WithShare { row, share_of_ceiling });
-        Self { machine, server, settings, doubts, rows: rows.collect(), targets, notes }
+        let (rows, beside) = (rows.collect(), Vec::new());
+        Self { machine, server, settings, doubts, rows, targets, beside, notes }
+    }
+
+    /// The same, with what was measured beside Redis.
+    pub(super) fn with(self, beside: Vec<Beside>) -> Self {
+        Self { beside, ..self }
     }
 
     pub(super) fn as_json(&self) -> Result<String, Fault> {
@@ -146,7 +155,12 @@ impl Report {
         for doubt in &self.doubts {
             let _ = writeln!(text, "Warning: {doubt}.");
         }
-        let _ = writeln!(text, "\n{}\n\n{}\n", self.figures(), self.targets());
+        if !self.rows.is_empty() {
+            let _ = writeln!(text, "\n{}\n\n{}\n", self.figures(), self.targets());
+        }
+        if !self.beside.is_empty() {
+            let _ = writeln!(text, "\n{}\n", self.beside());
+        }
         for note in self.notes {
             let _ = writeln!(text, "- {note}");
         }
@@ -186,6 +200,27 @@ impl Report {
         }
         for measured in &self.rows {
             table.add_row(columns.iter().map(|(_, cell)| cell(&measured.row, measured)));
+        }
+        table
+    }
+
+    fn beside(&self) -> Table {
+        let mut table = Table::new();
+        let header = ["what", "figure", "beside", "its figure", "ratio", "bound", "verdict"];
+        table.load_style(ASCII_MARKDOWN).set_header(header);
+        for row in &self.beside {
+            let figure = |figure: f64| format!("{} {}", small(figure), row.unit);
+            let (what, other) = row.beside.clone().unzip();
+            let verdict = row.is_met().map(|is_met| if is_met { "met" } else { "missed" });
+            table.add_row([
+                row.what.clone(),
+                figure(row.figure),
+                what.unwrap_or_default(),
+                or_blank(other, figure),
+                or_blank(row.ratio(), |ratio| format!("{ratio:.2}")),
+                or_blank(row.bound, bound_in_words),
+                verdict.unwrap_or_default().to_owned(),
+            ]);
         }
         table
     }
@@ -230,6 +265,18 @@ const COLUMNS: [(&str, Cell); 17] = [
     ("load CPU", |row, _| or_blank(row.load_cpu_share, percent)),
     ("durability", |row, _| row.durability.to_owned()),
 ];
+
+fn small(figure: f64) -> String {
+    if figure < 100.0 { format!("{figure:.1}") } else { rounded(figure) }
+}
+
+fn bound_in_words(bound: Bound) -> String {
+    match bound {
+        Bound::AtLeast(least) => format!("at least {}", small(least)),
+        Bound::RatioAtMost(most) => format!("ratio at most {most:.1}"),
+        Bound::RatioAtLeast(least) => format!("ratio at least {least:.1}"),
+    }
+}
 
 fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)

@@ -206,7 +206,7 @@ fn by_stock(rows: Rows<'_>, kind: Kind) -> Option<f64> {
     let all = rows.0.iter().filter(|row| row.job.kind == kind);
     let mut rates = all.filter_map(|row| match row.job.items {
         Items::Of(items) => Some((items, row.per_second)),
-        Items::Hot | Items::Many | Items::SoldOut => None,
+        Items::Hot | Items::Many | Items::SoldOut | Items::Gone(_) => None,
     });
     let (first, second) = (rates.next()?, rates.next()?);
     let ((_, few), (_, many)) = if first.0 < second.0 { (first, second) } else { (second, first) };

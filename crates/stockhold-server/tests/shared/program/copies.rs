@@ -120,3 +120,54 @@ async fn a_server_starts_without_its_redis_and_finds_it_later() {
     wait_for(&shop, 0, "up").await;
     shop.expect_sound();
 }
+
+/// The user of `deploy/redis.acl`, with this password.
+fn with_least_rights(redis: &RedisServer, password: &str) {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/redis.acl");
+    let text = std::fs::read_to_string(file).unwrap();
+    let line = text.lines().find(|line| line.starts_with("user ")).unwrap();
+    let rights = line.replace("replace-this-password", password);
+    let words: Vec<_> = rights.split_whitespace().skip(1).collect();
+    assert_eq!(redis.cli(&[&["ACL", "SETUSER"], &words[..]].concat()), "OK");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rights_of_the_acl_file_are_enough_and_the_password_is_in_no_log() {
+    const PASSWORD: &str = "planted-5e7d0c1f";
+    let redis = RedisServer::set_up().with_tcp().start();
+    with_least_rights(&redis, PASSWORD);
+    let url = format!("redis://stockhold:{PASSWORD}@{}", redis.address().unwrap());
+    let shop = Shop::open_with(2, |command| {
+        command.args(["--redis", &url, "--log", "debug"]);
+    });
+    shop.stock("MUG", 100).await;
+    for n in 0..2 {
+        wait_for(&shop, n, "up").await;
+    }
+    shop.keeper(0).place("ann", &[("MUG", 1)], TTL).await.expect_status(201);
+    for n in 0..4 {
+        held(&shop, n).await;
+    }
+    for token in ["0123456789abcdef", "fedcba9876543210"] {
+        let lock = |n: usize, verb: &'static str, body: serde_json::Value| {
+            let mut keeper = shop.keeper(n);
+            async move { keeper.post(&format!("/v1/locks/n{verb}"), &body, None).await }
+        };
+        let lease = serde_json::json!({"token": token, "ttl_ms": 5_000, "wait_ms": 2_000});
+        lock(0, "", lease).await.expect_status(200);
+        let renew = serde_json::json!({"token": token, "ttl_ms": 5_000});
+        lock(1, "/renew", renew).await.expect_status(200);
+        let listed = shop.keeper(1).get("/v1/locks?prefix=n").await.expect_status(200);
+        assert_eq!(listed["items"].as_array().unwrap().len(), 1, "{listed}");
+        lock(1, "/release", serde_json::json!({"token": token})).await.expect_status(200);
+    }
+    assert_eq!(shop.sql("SELECT grantor FROM lock_rule"), "redis");
+    for (n, instance) in shop.instances.iter().enumerate() {
+        let metrics = shop.keeper(n).text("/metrics").await;
+        assert!(metrics.contains("stockhold_redis_errors_total{kind=\"denied\"} 0\n"), "{metrics}");
+        assert!(!instance.log().contains(PASSWORD), "{}", instance.log());
+    }
+    let log = redis.cli(&["ACL", "LOG"]);
+    assert!(log.trim().is_empty() || log == "(empty array)", "{log}");
+    shop.expect_sound();
+}

@@ -5,6 +5,9 @@
 //! have died since: holds die without anybody hearing of it. Then units were really not available a moment
 //! ago. It needs copies of all lines, knows nothing of items that do not exist, and leaves a place that
 //! replaces a hold to the ledger, and one whose key the ledger knows: that was granted before.
+//!
+//! Nobody waits for a copy. What is in demand is kept young; whoever finds none that is young enough goes to the
+//! ledger, which gathers as well.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -13,6 +16,7 @@ use stockhold_core::{
     Basket, ItemKey, KeyId, Limits, Quantity, Rejection, Shortage, StockView, Timestamp,
 };
 
+use self::demand::Demand;
 use super::super::PlaceRequest;
 use crate::{
     ByCopy, Failure,
@@ -21,9 +25,12 @@ use crate::{
     ledger::Ledger,
 };
 
+mod demand;
+
 pub(super) struct Doorkeeper {
     cache: TieredCache<ItemKey, StockView>,
     keys: Arc<Gate<KeyId, ()>>,
+    demand: Arc<Demand>,
     /// How old a copy may be.
     within: Duration,
     limits: Limits,
@@ -48,14 +55,16 @@ impl Doorkeeper {
     ) -> Self {
         let loader = Arc::new(KnownKeys(Arc::clone(ledger)));
         let keys = Arc::new(Gate::new(loader, LOOKUPS, KEYS));
-        Self { cache: cache.clone(), keys, within, limits }
+        let demand = Arc::<Demand>::default();
+        tokio::spawn(Demand::keep_young(Arc::downgrade(&demand), cache.clone(), within));
+        Self { cache: cache.clone(), keys, demand, within, limits }
     }
 
     pub(super) async fn refusal(&self, request: &PlaceRequest) -> Option<ByCopy> {
-        if request.replaces.is_some() || !self.is_suspect(&request.lines) {
+        if request.replaces.is_some() || !self.is_allowed(&request.lines) {
             return None;
         }
-        let copies = Copies::read(&self.cache, &request.lines, self.within).await?;
+        let copies = self.copies(&request.lines)?;
         let short = copies.shortages(&request.lines);
         if short.is_empty() {
             return None;
@@ -73,18 +82,34 @@ impl Doorkeeper {
 
     /// The ledger was short of these: the next who ask for them may be refused here.
     pub(super) fn learn(&self, short: &[Shortage]) {
-        short.iter().for_each(|line| self.cache.warm(&line.item));
+        short.iter().for_each(|line| self.demand.note(&line.item));
     }
 
-    /// Whether a line looks short, by a copy of whatever age: most places are none of our business.
-    fn is_suspect(&self, lines: &Basket) -> bool {
-        let is_short = |(item, units): (&Arc<ItemKey>, Quantity)| {
-            let view = self.cache.peek(item).and_then(|read| read.value);
+    /// What asks for more than may be asked for is told so by the ledger.
+    fn is_allowed(&self, lines: &Basket) -> bool {
+        lines.len() <= self.limits.max_lines
+            && lines.iter().all(|(_, units)| units <= self.limits.max_quantity)
+    }
+
+    /// Copies of all lines, if one of them looks short, by a copy of whatever age: most places are none of our
+    /// business. None if one of them is too old, or may have got more units by a death since.
+    fn copies(&self, lines: &Basket) -> Option<Copies> {
+        let reads: Vec<_> = lines.iter().map(|(item, _)| self.cache.peek(item)).collect();
+        let is_short = |(read, (_, units)): (&Option<Read<StockView>>, (_, Quantity))| {
+            let view = read.as_ref().and_then(|read| read.value.as_ref());
             view.is_some_and(|view| view.item.available() < units)
         };
-        let is_allowed = lines.len() <= self.limits.max_lines
-            && lines.iter().all(|(_, units)| units <= self.limits.max_quantity);
-        is_allowed && lines.iter().any(is_short)
+        if !reads.iter().zip(lines.iter()).any(is_short) {
+            return None;
+        }
+        // Of the others a copy is needed as well.
+        for (read, (item, _)) in reads.iter().zip(lines.iter()) {
+            if read.as_ref().is_none_or(|read| read.age > self.within / 2) {
+                self.demand.note(item);
+            }
+        }
+        let reads = reads.into_iter().collect::<Option<Vec<_>>>()?;
+        Copies::of(reads, self.within)
     }
 
     /// Whether something may have been done under this key.
@@ -103,24 +128,19 @@ struct Copies {
 }
 
 impl Copies {
-    async fn read(
-        cache: &TieredCache<ItemKey, StockView>,
-        lines: &Basket,
-        within: Duration,
-    ) -> Option<Self> {
-        let mut views = Vec::with_capacity(lines.len());
+    fn of(reads: Vec<Read<StockView>>, within: Duration) -> Option<Self> {
+        let now = SystemClock.boot();
+        let mut views = Vec::with_capacity(reads.len());
         let mut oldest: Option<(Duration, Origin, Timestamp)> = None;
-        for (item, _) in lines.iter() {
-            let Read { value, origin, age, as_of, .. } =
-                cache.get_at_most(item, within).await.ok()?;
-            let view = value?;
+        for Read { value, origin, age, as_of, .. } in reads {
+            let view = value.filter(|_| age <= within)?;
             // The latest that it can be now, on the ledger's clock.
-            let now = as_of.after(age);
-            if view.next_due_at.is_some_and(|due| due <= now) {
+            let on_its_clock = as_of.after(age);
+            if view.next_due_at.is_some_and(|due| due <= on_its_clock) {
                 return None;
             }
             views.push(view);
-            let since = SystemClock.boot().saturating_sub(age);
+            let since = now.saturating_sub(age);
             if oldest.is_none_or(|(known, ..)| since < known) {
                 oldest = Some((since, origin, as_of));
             }

@@ -88,7 +88,8 @@ BEGIN
         is_open = next_grantor = 'database',
         changed_at = clock_timestamp(),
         strict_from = greatest(rule.strict_from, over),
-        redis_seen_at = NULL;
+        -- Whoever makes Redis grant has just seen it.
+        redis_seen_at = CASE WHEN next_grantor = 'redis' THEN clock_timestamp() END;
     RETURN true;
 END $$;
 

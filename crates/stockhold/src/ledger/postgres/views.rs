@@ -41,7 +41,7 @@ pub(super) async fn hold(desk: &Desk, id: HoldId) -> Result<Option<HoldView>, Tr
 
 /// A stock item as it is now.
 pub(super) async fn stock(desk: &Desk, key: &ItemKey) -> Result<Option<StockView>, Trouble> {
-    let named = "WHERE sku = $1 AND location = $2";
+    let named = "stock WHERE sku = $1 AND location = $2";
     let (sku, location) = (key.sku.as_str(), key.location.as_str());
     let params: Params<'_> = vec![(&sku, Type::TEXT), (&location, Type::TEXT)];
     let (life, (stock, next)) =
@@ -55,7 +55,10 @@ pub(super) async fn stock_of(
     desk: &Desk,
     keys: &[ItemKey],
 ) -> Result<Vec<Option<StockView>>, Trouble> {
-    let named = "WHERE (sku, location) IN (SELECT unnest($1), unnest($2))";
+    // One by one by their index: the planner would read the whole table for a few dozen of them.
+    let named = "(SELECT found.* FROM unnest($1, $2) AS wanted (sku, location) \
+        CROSS JOIN LATERAL (SELECT * FROM stock WHERE stock.sku = wanted.sku \
+            AND stock.location = wanted.location LIMIT 1) AS found) AS stock";
     let skus: Vec<_> = keys.iter().map(|key| key.sku.as_str()).collect();
     let locations: Vec<_> = keys.iter().map(|key| key.location.as_str()).collect();
     let params: Params<'_> = vec![(&skus, Type::TEXT_ARRAY), (&locations, Type::TEXT_ARRAY)];
@@ -84,7 +87,7 @@ pub(super) async fn items(
     desk: &Desk,
     query: &StockQuery,
 ) -> Result<Page<StockView, ItemKey>, Trouble> {
-    let page = "WHERE (sku, location) > ($1, $2) ORDER BY sku, location LIMIT $3";
+    let page = "stock WHERE (sku, location) > ($1, $2) ORDER BY sku, location LIMIT $3";
     let ((sku, location), limit) = (query.begin(), sql_limit(query.limit));
     let params: Params<'_> =
         vec![(&sku, Type::TEXT), (&location, Type::TEXT), (&limit, Type::INT8)];
@@ -136,14 +139,14 @@ pub(super) async fn due(desk: &Desk, limit: usize) -> Result<Due, Trouble> {
 
 type Params<'a> = Vec<(&'a (dyn ToSql + Sync), Type)>;
 
-/// The stock items that `which` selects, and deadlines that may be their next ones.
+/// The stock items of what stands behind `FROM`, and deadlines that may be their next ones.
 async fn stock_rows(
     client: &Client,
-    which: &str,
+    from: &str,
     params: &Params<'_>,
 ) -> Result<(Vec<Row>, Vec<Row>), Error> {
-    let stock = format!("SELECT {STOCK_COLUMNS} FROM stock {which}");
-    let told = format!("(SELECT item FROM stock {which})");
+    let stock = format!("SELECT {STOCK_COLUMNS} FROM {from}");
+    let told = format!("(SELECT item FROM {from})");
     let next = deadlines::next_of_items(&told, MARKS, "1");
     tokio::try_join!(biased;
         client.query_typed(&stock, params),

@@ -32,7 +32,7 @@ const STOCK: [&str; 3] = [
 ];
 
 /// A database of the server, and a connection to it.
-pub(super) struct Database<'a> {
+pub(in super::super) struct Database<'a> {
     server: &'a Server,
     name: String,
     client: Client,
@@ -52,7 +52,7 @@ struct Counts {
 }
 
 impl<'a> Database<'a> {
-    pub(super) async fn open(server: &'a Server, name: String) -> Result<Self, Fault> {
+    pub(in super::super) async fn open(server: &'a Server, name: String) -> Result<Self, Fault> {
         let client = connect(&server.url_of(&name)).await?;
         Ok(Self { server, name, client, before: Counts::default() })
     }
@@ -61,7 +61,7 @@ impl<'a> Database<'a> {
         &self.name
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(in super::super) fn url(&self) -> String {
         self.server.url_of(&self.name)
     }
 
@@ -74,8 +74,12 @@ impl<'a> Database<'a> {
     }
 
     /// Creates the items.
-    pub(super) async fn stock_up(&self, items: Items) -> Result<(), Fault> {
-        let on_hand = if items == Items::SoldOut { 0 } else { PLENTY };
+    pub(in super::super) async fn stock_up(&self, items: Items) -> Result<(), Fault> {
+        let is_gone = matches!(items, Items::SoldOut | Items::Gone(_));
+        self.stock_up_with(items, if is_gone { 0 } else { PLENTY }).await
+    }
+
+    async fn stock_up_with(&self, items: Items, on_hand: i64) -> Result<(), Fault> {
         let skus = items.skus();
         let params: [&(dyn ToSql + Sync); 2] = [&skus, &on_hand];
         for (n, statement) in STOCK.iter().enumerate() {

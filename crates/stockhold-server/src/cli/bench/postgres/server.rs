@@ -13,7 +13,7 @@ use tokio_postgres::{Client, NoTls};
 use super::{super::workload::Random, Asking, Fault, url::PostgresUrl};
 
 /// A server on which this role may make databases.
-pub(super) struct Server {
+pub(in super::super) struct Server {
     url: PostgresUrl,
     admin: Client,
     /// What the names of all databases of this run begin with.
@@ -28,7 +28,7 @@ struct Made {
 }
 
 impl Server {
-    pub(super) async fn reach(url: &PostgresUrl) -> Result<Self, Fault> {
+    pub(in super::super) async fn reach(url: &PostgresUrl) -> Result<Self, Fault> {
         let admin = connect(&url.text()).await?;
         let may = "SELECT rolcreatedb OR rolsuper, rolname FROM pg_roles \
                    WHERE rolname = current_user";
@@ -48,12 +48,12 @@ impl Server {
         &self.admin
     }
 
-    pub(super) fn url_of(&self, database: &str) -> String {
+    pub(in super::super) fn url_of(&self, database: &str) -> String {
         self.url.of_database(database)
     }
 
     /// Makes a database, empty or like this one, to which nobody may be connected.
-    pub(super) async fn create(&self, template: Option<&str>) -> Result<String, Fault> {
+    pub(in super::super) async fn create(&self, template: Option<&str>) -> Result<String, Fault> {
         let name = self.next_name();
         let template = template.unwrap_or("template0");
         // Copies files, which is quick, and leaves nothing to be written out while a row is
@@ -87,7 +87,7 @@ impl Server {
     }
 
     /// Drops all that were made here.
-    pub(super) async fn drop_all(&self) -> Result<(), Fault> {
+    pub(in super::super) async fn drop_all(&self) -> Result<(), Fault> {
         let names = self.made().names.clone();
         for name in names {
             self.drop(&name).await?;
