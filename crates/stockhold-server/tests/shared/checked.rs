@@ -120,7 +120,7 @@ fn the_doctor_is_content_before_and_after_the_first_start() {
     let _instance = start(&postgres.url(), |command| command);
     let after = doctor(&postgres.url());
     assert_eq!((after.code, after.complaints()), (Some(0), vec![]), "{after:?}");
-    assert!(after.found("postgres").ends_with("schema 1"), "{after:?}");
+    assert!(after.found("postgres").ends_with("schema 2"), "{after:?}");
 }
 
 #[test]

@@ -43,7 +43,7 @@ async fn ten_instances_that_start_at_once_on_an_empty_database_are_all_ready() {
         shop.keeper(n + 1).confirm(&hold).await.expect_status(200);
     }
     assert_eq!(shop.units(3, "MUG").await, [10, 0, 10, 0]);
-    assert_eq!(shop.sql("SELECT version FROM stockhold_schema"), "1");
+    assert_eq!(shop.sql("SELECT version FROM stockhold_schema"), "2");
     assert_eq!(errors(&shop), [""; 0], "one of them makes the tables, the others wait for it");
     shop.expect_sound();
 }

@@ -42,7 +42,7 @@ const BUCKETS: u64 = 16;
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_millis(100);
 /// And all that one question takes, with connecting.
-const QUESTION: Duration = Duration::from_millis(240);
+const QUESTION: Duration = Duration::from_millis(200);
 /// How long an answer may take when it is told of an epoch: who is told that this has failed makes another one.
 const OPENING: Duration = Duration::from_millis(500);
 /// How long a look at all leases may take.
