@@ -28,7 +28,7 @@ pub(crate) struct AcquireBody {
     token: TokenWord,
     /// For how long.
     ttl_ms: LeaseMillis,
-    /// How long to wait for one's turn; left out: not at all.
+    /// How long to wait for one's turn; left out: not at all. For a longer wait ask again.
     wait_ms: Option<WaitMillis>,
 }
 
@@ -117,7 +117,8 @@ impl<'de> Deserialize<'de> for WaitMillis {
 
 /// From 100 ms to 60 s.
 pub(super) const LEASE_MILLIS: (i64, i64) = (100, 60_000);
-pub(super) const MOST_WAIT_MILLIS: i64 = 60_000;
+/// Less than clients of HTTP usually wait for an answer: whoever wants to wait for longer asks again.
+pub(super) const MOST_WAIT_MILLIS: i64 = 5_000;
 
 fn millis<'de, D: Deserializer<'de>>(
     deserializer: D,
