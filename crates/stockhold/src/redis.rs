@@ -38,7 +38,7 @@ mod trouble;
 mod url;
 
 pub(crate) use hearing::Hearing;
-pub(crate) use script::{Run, Script};
+pub(crate) use script::{Run, Script, duration, millis, text};
 pub use trouble::{Kind, Trouble};
 pub use url::RedisUrl;
 

@@ -10,9 +10,9 @@
 
 use std::{sync::LazyLock, time::Duration};
 
-use ::redis::{FromRedisValue, Value, from_redis_value};
+use ::redis::{FromRedisValue, Value};
 
-use crate::redis::{ANSWER, Redis, Script, Trouble, spread};
+use crate::redis::{ANSWER, Redis, Script, Trouble, duration, millis, spread, text};
 
 static GET_OR_LEASE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("lua/get_or_lease.lua")));
@@ -218,22 +218,9 @@ fn found(answer: Value) -> Option<Found> {
     }
 }
 
-fn text(value: Value) -> Option<String> {
-    from_redis_value(value).ok()
-}
-
-fn duration(value: Value) -> Option<Duration> {
-    let millis = from_redis_value::<i64>(value).ok()?;
-    Some(Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
-}
-
 /// Numbers in Lua are doubles; these are compared as texts.
 fn digits(version: u64) -> String {
     format!("{version:020}")
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn random_mark() -> String {

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use ::redis::{Cmd, FromRedisValue, PushInfo, PushKind, Value, cmd, from_redis_value};
+use ::redis::{Cmd, PushInfo, PushKind, Value, cmd};
 use async_trait::async_trait;
 use stockhold_core::Timestamp;
 use tracing::warn;
@@ -28,7 +28,7 @@ use crate::{
     Failure, FailureKind,
     clock::{Clock, SystemClock, within},
     error::chain,
-    redis::{Hearing, Kind, Redis, Run, Script, Trouble},
+    redis::{Hearing, Kind, Redis, Run, Script, Trouble, duration, millis, spread, text},
 };
 
 static ACQUIRE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/acquire.lua")));
@@ -399,11 +399,7 @@ fn strange(script: &str) -> Failure {
 }
 
 fn bucket_of(name: &LockName) -> u64 {
-    crate::redis::spread(name.as_str().as_bytes()) % BUCKETS
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    spread(name.as_str().as_bytes()) % BUCKETS
 }
 
 fn attempt(answer: Value, epoch: u64) -> Option<Option<Attempt>> {
@@ -430,16 +426,6 @@ fn held(answer: Value, name: &LockName) -> Option<Option<Held>> {
     let fence = Fence { epoch, seq: text(parts.next()?)?.parse().ok()? };
     let since = text(parts.next()?)?.parse().ok().map(Timestamp::from_millis);
     Some(Some(Held { name: name.clone(), fence, left: duration(parts.next()?)?, since }))
-}
-
-fn text(value: Value) -> Option<String> {
-    from_redis_value(value).ok()
-}
-
-/// A key without an end would be one that somebody else has made: it is taken as over.
-fn duration(value: Value) -> Option<Duration> {
-    let millis = i64::from_redis_value(value).ok()?;
-    Some(Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
 }
 
 /// Of a Cluster, each member has answered.

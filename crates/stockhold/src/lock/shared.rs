@@ -183,13 +183,9 @@ impl Backend for SharedBackend {
     async fn release(&self, name: &LockName, token: &Token) -> Result<Released, LockError> {
         let inner = &self.inner;
         let permit = inner.permit().await?;
-        let released = match permit.rule.grantor {
-            Grantor::Redis => {
-                let asked =
-                    inner.redis().map_err(LockError::Unavailable)?.release(name, token).await;
-                inner.seen(asked)
-            }
-            Grantor::Database | Grantor::Nobody => inner.leases.release(name, token).await,
+        let released = match inner.redis_of(&permit.rule).map_err(LockError::Unavailable)? {
+            Some(redis) => inner.seen(redis.release(name, token).await),
+            None => inner.leases.release(name, token).await,
         };
         let released = released.map_err(LockError::Unavailable)?;
         inner.wakeups.wake(name);
@@ -199,12 +195,9 @@ impl Backend for SharedBackend {
     async fn inspect(&self, name: &LockName) -> Result<Option<Held>, LockError> {
         let inner = &self.inner;
         let permit = inner.permit().await?;
-        let found = match permit.rule.grantor {
-            Grantor::Redis => match inner.redis() {
-                Ok(redis) => inner.seen(redis.inspect(&permit.rule, name).await),
-                Err(failure) => Err(failure),
-            },
-            Grantor::Database | Grantor::Nobody => inner.leases.inspect(name).await,
+        let found = match inner.redis_of(&permit.rule).map_err(LockError::Unavailable)? {
+            Some(redis) => inner.seen(redis.inspect(&permit.rule, name).await),
+            None => inner.leases.inspect(name).await,
         };
         found.map_err(LockError::Unavailable)
     }
@@ -217,12 +210,9 @@ impl Backend for SharedBackend {
     ) -> Result<Vec<Held>, LockError> {
         let inner = &self.inner;
         let permit = inner.permit().await?;
-        let found = match permit.rule.grantor {
-            Grantor::Redis => match inner.redis() {
-                Ok(redis) => inner.seen(redis.list(&permit.rule, prefix, after, limit).await),
-                Err(failure) => Err(failure),
-            },
-            Grantor::Database | Grantor::Nobody => inner.leases.list(prefix, after, limit).await,
+        let found = match inner.redis_of(&permit.rule).map_err(LockError::Unavailable)? {
+            Some(redis) => inner.seen(redis.list(&permit.rule, prefix, after, limit).await),
+            None => inner.leases.list(prefix, after, limit).await,
         };
         found.map_err(LockError::Unavailable)
     }
@@ -250,15 +240,15 @@ impl Inner {
         mode: Mode,
     ) -> Result<Option<Attempt>, Failure> {
         let rule = &permit.rule;
-        if rule.grantor != Grantor::Redis {
+        let Some(redis) = self.redis_of(rule)? else {
             return self.leases.acquire(rule.epoch, name, token, ttl, mode).await;
-        }
+        };
         if !rule.is_open {
             return Ok(None);
         }
         match permit.strict_left(self.clock.boot()) {
             Some(left) if mode == Mode::Strict => Ok(Some(Attempt::Busy(left))),
-            _ => self.told(permit, self.redis()?.acquire(rule, name, token, ttl).await).await,
+            _ => self.told(permit, redis.acquire(rule, name, token, ttl).await).await,
         }
     }
 
@@ -270,13 +260,13 @@ impl Inner {
         ttl: LeaseTtl,
     ) -> Result<Option<bool>, Failure> {
         let rule = &permit.rule;
-        if rule.grantor != Grantor::Redis {
+        let Some(redis) = self.redis_of(rule)? else {
             return self.leases.renew(rule.epoch, name, token, ttl).await;
-        }
+        };
         if !rule.is_open {
             return Ok(None);
         }
-        self.told(permit, self.redis()?.renew(rule, name, token, ttl).await).await
+        self.told(permit, redis.renew(rule, name, token, ttl).await).await
     }
 
     /// What was answered; none if somebody else is to be asked, or the same one again.
@@ -290,6 +280,14 @@ impl Inner {
             self.outdated(permit).await?;
         }
         Ok(told)
+    }
+
+    /// Redis, if it is that which grants; else the database does.
+    fn redis_of(self: &Arc<Self>, rule: &Rule) -> Result<Option<&Arc<dyn Forgetful>>, Failure> {
+        match rule.grantor {
+            Grantor::Redis => self.redis().map(Some),
+            Grantor::Database | Grantor::Nobody => Ok(None),
+        }
     }
 
     fn redis(self: &Arc<Self>) -> Result<&Arc<dyn Forgetful>, Failure> {

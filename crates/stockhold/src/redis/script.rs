@@ -1,6 +1,8 @@
 //! Scripts that Redis runs in one piece.
 
-use ::redis::{Cmd, ToRedisArgs, cmd};
+use std::time::Duration;
+
+use ::redis::{Cmd, ToRedisArgs, Value, cmd, from_redis_value};
 
 /// A script, known to the server by the SHA-1 of its text.
 #[derive(Debug)]
@@ -52,4 +54,20 @@ impl Run<'_> {
         command.arg(script).arg(&self.args);
         command
     }
+}
+
+/// A duration as scripts take it.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A text that a script has answered.
+pub(crate) fn text(value: Value) -> Option<String> {
+    from_redis_value(value).ok()
+}
+
+/// Milliseconds that a script has answered; a key that is gone, or has no end, has no time left.
+pub(crate) fn duration(value: Value) -> Option<Duration> {
+    let millis = from_redis_value::<i64>(value).ok()?;
+    Some(Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
 }

@@ -107,7 +107,7 @@ impl<'a> Site<'a> {
     /// An instance that shares copies and locks by the Redis at this URL.
     async fn instance(&self, redis: Option<&str>) -> Result<Engine, Fault> {
         let redis = redis.map(|url| Redis::new(&url.parse::<RedisUrl>()?)).transpose()?;
-        let is_there = redis.as_ref().is_some_and(|_| true);
+        let is_there = redis.is_some();
         let namespace = NAMESPACE.to_owned();
         let cache = CacheOptions { redis, namespace, ..CacheOptions::default() };
         let engine = Engine::builder(self.ledger().await?).cache(cache).start()?;

@@ -150,16 +150,15 @@ impl Process {
     fn spawn(command: &[OsString], name: &LockName, lease: &Lease) -> Result<Self, Fault> {
         let has_group = !std::io::stdin().is_terminal();
         let this_program = std::env::current_exe().doing("this program has no name")?;
-        let mut child = Command::new(this_program);
+        let mut run = Command::new(this_program);
         let this_process = std::process::id().to_string();
-        child.args([super::INSTEAD, "--of", &this_process, "--"]).args(command).kill_on_drop(true);
-        let mut command = child;
-        command.env("STOCKHOLD_LOCK", name.as_str());
-        command.env("STOCKHOLD_FENCE", lease.fence().to_string());
+        run.args([super::INSTEAD, "--of", &this_process, "--"]).args(command).kill_on_drop(true);
+        run.env("STOCKHOLD_LOCK", name.as_str());
+        run.env("STOCKHOLD_FENCE", lease.fence().to_string());
         if has_group {
-            command.process_group(0);
+            run.process_group(0);
         }
-        let child = command.spawn().doing("no process to be had")?;
+        let child = run.spawn().doing("no process to be had")?;
         let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         Ok(Self { child, id, has_group })
     }

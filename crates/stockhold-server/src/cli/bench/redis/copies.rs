@@ -74,10 +74,21 @@ fn item(n: usize) -> Result<ItemKey, Fault> {
     Ok(ItemKey::at_default(Sku::new(Items::Many.sku(n)).doing("a SKU")?))
 }
 
-/// How often in a second, with all callers.
-async fn rate<F>(
+/// How often in a second, with all callers, when all copies are there.
+async fn steady_rate<F>(
     length: Duration,
     caller: impl Fn(Window, Arc<AtomicU64>) -> F,
+) -> Result<f64, Fault>
+where
+    F: Future<Output = Result<(), Fault>> + Send + 'static,
+{
+    rate(length / 4, &caller).await?;
+    rate(length, &caller).await
+}
+
+async fn rate<F>(
+    length: Duration,
+    caller: &impl Fn(Window, Arc<AtomicU64>) -> F,
 ) -> Result<f64, Fault>
 where
     F: Future<Output = Result<(), Fault>> + Send + 'static,
@@ -118,10 +129,7 @@ async fn refuse(
 }
 
 async fn refusals_of(engine: &Engine, items: usize, length: Duration) -> Result<f64, Fault> {
-    let caller = |window, done| refuse(engine.clone(), items, window, done);
-    // All copies are there before it counts.
-    rate(length / 4, caller).await?;
-    rate(length, caller).await
+    steady_rate(length, |window, done| refuse(engine.clone(), items, window, done)).await
 }
 
 /// Places of what is sold out, of one item and of many: with copies, without, and while Redis is gone.
@@ -174,8 +182,7 @@ pub(super) async fn reads(site: &Site<'_>, length: Duration) -> Result<Vec<Besid
     for (redis, copies) in [(Some(site.redis), true), (Some(NOWHERE), true), (None, false)] {
         let engine = site.instance(redis).await?;
         let caller = |window, done| read(engine.clone(), copies, window, done);
-        rate(length / 4, caller).await?;
-        rates.push(rate(length, caller).await?);
+        rates.push(steady_rate(length, caller).await?);
         engine.close().await?;
     }
     let [on, down, off] = rates[..] else { return Ok(Vec::new()) };

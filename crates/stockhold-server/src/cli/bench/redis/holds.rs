@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -28,7 +28,9 @@ const STOCK: &str = "stockhold-bench:stock";
 const PLENTY: i64 = 1_000_000_000;
 
 /// The one script that is usually written: it takes a unit, and a hold that dies by itself. Nobody gives its unit back.
-const TAKE: &str = "local left = tonumber(redis.call('GET', KEYS[1]) or '0') \
+static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(TAKE_TEXT));
+
+const TAKE_TEXT: &str = "local left = tonumber(redis.call('GET', KEYS[1]) or '0') \
     if left < tonumber(ARGV[2]) then return 0 end \
     redis.call('DECRBY', KEYS[1], ARGV[2]) \
     redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[3]) \
@@ -42,9 +44,7 @@ pub(super) async fn measure(site: &Site<'_>, settings: &Settings) -> Result<Vec<
     let mut client = site.client().await?;
     let checked = rate(&client, settings.length, lock_check_set).await?;
     let scripted = rate(&client, settings.length, one_script).await?;
-    let removed: i64 =
-        cmd("DEL").arg(LOCK).arg(STOCK).query_async(&mut client).await.doing("DEL")?;
-    let _ = removed;
+    let () = cmd("DEL").arg(LOCK).arg(STOCK).exec_async(&mut client).await.doing("DEL")?;
     let row = |what: &str, figure| {
         let what = format!("holds of 1 SKU, 64 callers: {what}");
         Beside::new(what, figure, "/s")
@@ -113,8 +113,7 @@ async fn lock_check_set(mut client: MultiplexedConnection, _: u64) -> Result<boo
 
 async fn one_script(mut client: MultiplexedConnection, number: u64) -> Result<bool, Fault> {
     let hold = format!("stockhold-bench:hold:{number:016x}");
-    let script = Script::new(TAKE);
-    let mut take = script.key(STOCK);
+    let mut take = TAKE.key(STOCK);
     take.key(hold).arg("owner").arg(1).arg(5_000);
     let taken: i64 = take.invoke_async(&mut client).await.doing("a script")?;
     Ok(taken == 1)
