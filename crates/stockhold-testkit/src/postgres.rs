@@ -9,6 +9,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -232,6 +233,15 @@ impl PostgresServer {
     /// What psql complained about.
     pub fn psql_at(&self, url: &str, statement: &str) -> Result<String, String> {
         self.programs.psql(url, statement)
+    }
+
+    /// Runs a statement in a thread of its own, which panics as [`psql`](Self::psql) does.
+    #[must_use]
+    pub fn psql_beside(&self, statement: String) -> JoinHandle<()> {
+        let (programs, url) = (Programs::find(), self.url());
+        thread::spawn(move || {
+            programs.psql(&url, &statement).unwrap_or_else(|why| panic!("{statement}: {why}"));
+        })
     }
 
     /// Makes an empty database.

@@ -2,6 +2,9 @@
 //!
 //! Debian's packages have it (`redis-server`, `redis-sentinel`); `scripts/test` installs them. It
 //! listens on a socket in its own folder, and keeps nothing on disk unless it is told to.
+//!
+//! Its URLs name the user of `deploy/redis.acl`: whatever is tested is tested with no more rights than that user has,
+//! and a test in which one was missing fails at its end.
 
 use std::{
     collections::BTreeMap,
@@ -22,8 +25,10 @@ use crate::{
     time::until,
 };
 
+mod cluster;
 mod sentinel;
 
+pub use cluster::RedisCluster;
 pub use sentinel::Sentinels;
 
 /// A running server, or one that was killed and may be started again. Its folder goes with it.
@@ -48,6 +53,7 @@ pub struct RedisSetUp {
     settings: BTreeMap<String, String>,
     environment: BTreeMap<String, String>,
     tcp: Tcp,
+    tls: Option<(String, String)>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -62,10 +68,23 @@ const SETTINGS: [(&str, &str); 4] =
 const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(10);
 
+/// The file that says what rights are needed, and the password in it that is to be replaced.
+const RIGHTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/redis.acl");
+const PLACEHOLDER: &str = "replace-this-password";
+
+/// What `user` is set to: the user of that file.
+fn least_rights() -> String {
+    let text = fs::read_to_string(RIGHTS).unwrap_or_else(|e| panic!("reading {RIGHTS}: {e}"));
+    let user = text.lines().find_map(|line| line.strip_prefix("user "));
+    user.expect("the file has a user").replace(PLACEHOLDER, RedisServer::PASSWORD)
+}
+
 impl RedisSetUp {
     fn new() -> Self {
         let settings = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Self { settings: settings.into(), environment: BTreeMap::new(), tcp: Tcp::None }
+        let mut settings = BTreeMap::from(settings);
+        settings.insert("user".to_owned(), least_rights());
+        Self { settings, environment: BTreeMap::new(), tcp: Tcp::None, tls: None }
     }
 
     /// A setting, as in `redis.conf`.
@@ -89,6 +108,13 @@ impl RedisSetUp {
         self
     }
 
+    /// TLS on its port, and nothing else, with this certificate and its key (PEM).
+    #[must_use]
+    pub fn with_tls(mut self, certificate: &str, key: &str) -> Self {
+        self.tls = Some((certificate.to_owned(), key.to_owned()));
+        self.with_tcp()
+    }
+
     /// Starts it, and waits until it answers.
     ///
     /// # Panics
@@ -104,6 +130,9 @@ impl RedisSetUp {
 }
 
 impl RedisServer {
+    /// Of the user in its URLs.
+    pub const PASSWORD: &str = "planted-5e7d0c1f";
+
     /// A server with the usual settings.
     ///
     /// # Panics
@@ -122,12 +151,25 @@ impl RedisServer {
     /// Where it is, by its socket.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis+unix://{}", self.socket().display())
+        let (socket, password) = (self.socket(), Self::PASSWORD);
+        format!("redis+unix://{}?user=stockhold&password={password}", socket.display())
     }
 
     /// Where it is for whoever connects to this address: the server's own, or that of a proxy.
     #[must_use]
     pub fn url_at(&self, address: impl Display) -> String {
+        format!("redis://stockhold:{}@{address}", Self::PASSWORD)
+    }
+
+    /// Where it is, for whoever may do everything.
+    #[must_use]
+    pub fn root_url(&self) -> String {
+        format!("redis+unix://{}", self.socket().display())
+    }
+
+    /// The same for whoever connects to this address.
+    #[must_use]
+    pub fn root_url_at(&self, address: impl Display) -> String {
         format!("redis://{address}")
     }
 
@@ -271,6 +313,13 @@ impl RedisServer {
         self.cli(&["REPLICAOF", "NO", "ONE"]);
     }
 
+    /// What somebody was not allowed to do.
+    #[must_use]
+    pub fn denied(&self) -> Option<String> {
+        let log = self.cli(&["ACL", "LOG"]);
+        (!log.is_empty()).then_some(log)
+    }
+
     fn launch(&mut self) {
         let mut child = self.begin();
         until(START, "Redis to answer", || {
@@ -289,11 +338,44 @@ impl RedisServer {
         settings.insert("unixsocket".to_owned(), self.socket().display().to_string());
         if let Some(port) = &self.port {
             settings.insert("bind".to_owned(), "127.0.0.1".to_owned());
-            settings.insert("port".to_owned(), port.number().to_string());
+            let kind = if self.set_up.tls.is_some() { "tls-port" } else { "port" };
+            settings.insert(kind.to_owned(), port.number().to_string());
         }
+        settings.extend(self.tls_settings());
         let settings: String =
             settings.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
         run("redis-server", &self.folder, &settings, &self.set_up.environment)
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        if let Some(child) = self.child.as_mut().filter(|_| !std::thread::panicking()) {
+            child.resume();
+            // One that is short of memory, or reads its data, does not say.
+            let log = self.try_cli(&["ACL", "LOG"]).unwrap_or_default();
+            assert!(log.is_empty(), "a right is missing in deploy/redis.acl: {log}");
+        }
+    }
+}
+
+impl RedisServer {
+    /// Writes the certificate and its key, if it has one, and says where.
+    fn tls_settings(&self) -> Vec<(String, String)> {
+        let Some((certificate, key)) = &self.set_up.tls else { return Vec::new() };
+        let file = |name: &str, pem: &str| {
+            let file = self.folder.join(name);
+            fs::write(&file, pem).unwrap_or_else(|e| panic!("writing {}: {e}", file.display()));
+            file.display().to_string()
+        };
+        let (certificate, key) = (file("tls.pem", certificate), file("tls.key", key));
+        let settings = [
+            ("tls-ca-cert-file", certificate.clone()),
+            ("tls-cert-file", certificate),
+            ("tls-key-file", key),
+            ("tls-auth-clients", "no".to_owned()),
+        ];
+        settings.map(|(name, value)| (name.to_owned(), value)).into()
     }
 }
 

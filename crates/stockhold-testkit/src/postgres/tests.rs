@@ -133,7 +133,7 @@ fn a_commit_waits_for_a_synchronous_standby() {
     let mut primary = PostgresServer::start();
     let mut standby = PostgresServer::standby_of(&mut primary, Replication::Synchronous);
     standby.pause();
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let commit = scope.spawn(|| primary.try_psql("CREATE TABLE t ()"));
         let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
         until(START, "a commit that waits", || {

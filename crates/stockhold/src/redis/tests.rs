@@ -3,7 +3,12 @@
 use std::sync::LazyLock;
 
 use ::redis::cmd;
-use stockhold_testkit::{Proxy, RedisServer, redis::Sentinels, until};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use stockhold_testkit::{
+    Proxy, RedisServer,
+    redis::{RedisCluster, Sentinels},
+    until,
+};
 
 use super::*;
 
@@ -37,7 +42,7 @@ fn count(redis: &Redis, kind: Kind) -> u64 {
 #[tokio::test]
 async fn a_command_is_answered() {
     let server = RedisServer::start();
-    let redis = to(&server.url());
+    let redis = to(&server.root_url());
     assert_eq!(call(&redis, &["SET", "k", "v"]).await.unwrap(), Value::Okay);
     assert_eq!(call(&redis, &["GET", "k"]).await.unwrap(), Value::BulkString(b"v".to_vec()));
     assert_eq!(redis.troubles().map(|(_, count)| count).sum::<u64>(), 0);
@@ -46,14 +51,14 @@ async fn a_command_is_answered() {
 #[tokio::test]
 async fn a_redis_tells_its_version() {
     let server = RedisServer::start();
-    let version = to(&server.url()).version().await.unwrap();
+    let version = to(&server.root_url()).version().await.unwrap();
     assert!(server.cli(&["INFO", "server"]).contains(&format!("redis_version:{version}")));
 }
 
 #[tokio::test]
 async fn a_thousand_who_ask_at_once_share_a_connection() {
     let server = RedisServer::start();
-    let redis = to(&server.url());
+    let redis = to(&server.root_url());
     let asking = (0..1_000).map(|_| {
         let redis = redis.clone();
         tokio::spawn(async move { call(&redis, &["INCR", "n"]).await })
@@ -70,7 +75,7 @@ async fn a_thousand_who_ask_at_once_share_a_connection() {
 #[tokio::test]
 async fn a_script_is_known_again_after_the_server_has_forgotten_it() {
     let server = RedisServer::start();
-    let redis = to(&server.url());
+    let redis = to(&server.root_url());
     let run = || COUNT.on(&[b"n"]).arg(2);
     for n in 1..=3 {
         assert_eq!(redis.run(SOON, &run()).await.unwrap(), Value::Int(2 * n));
@@ -83,7 +88,7 @@ async fn a_script_is_known_again_after_the_server_has_forgotten_it() {
 async fn a_redis_that_comes_up_later_is_found() {
     let mut server = RedisServer::start();
     server.stop();
-    let redis = to(&server.url());
+    let redis = to(&server.root_url());
     assert_eq!(redis.ping().await.unwrap_err().kind, Kind::Refused);
     server.restart();
     redis.ping().await.unwrap();
@@ -92,7 +97,7 @@ async fn a_redis_that_comes_up_later_is_found() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_was_lost_is_made_again() {
     let mut server = RedisServer::start();
-    let redis = to(&server.url());
+    let redis = to(&server.root_url());
     redis.ping().await.unwrap();
     let waiting = tokio::spawn({
         let redis = redis.clone();
@@ -111,7 +116,7 @@ async fn a_connection_that_was_lost_is_made_again() {
 #[tokio::test]
 async fn who_waits_for_a_frozen_redis_waits_for_no_longer_than_its_limit() {
     let mut server = RedisServer::start();
-    let redis = to(&server.url());
+    let redis = to(&server.root_url());
     redis.ping().await.unwrap();
     server.pause();
     for limit in [20, 50, 100].map(Duration::from_millis) {
@@ -127,7 +132,7 @@ async fn who_waits_for_a_frozen_redis_waits_for_no_longer_than_its_limit() {
 #[tokio::test]
 async fn a_redis_that_fails_again_and_again_is_left_alone_until_it_answers() {
     let mut server = RedisServer::start();
-    let redis = to(&server.url());
+    let redis = to(&server.root_url());
     redis.ping().await.unwrap();
     server.pause();
     for _ in 0..5 {
@@ -154,7 +159,7 @@ async fn a_redis_that_fails_again_and_again_is_left_alone_until_it_answers() {
 async fn a_connection_behind_which_nobody_is_any_more_is_given_up() {
     let server = RedisServer::start();
     let proxy = Proxy::start(server.socket().as_path());
-    let redis = to(&server.url_at(proxy.address()));
+    let redis = to(&server.root_url_at(proxy.address()));
     redis.ping().await.unwrap();
     proxy.blackhole();
     assert_eq!(redis.ping().await.unwrap_err().kind, Kind::Timeout);
@@ -165,7 +170,7 @@ async fn a_connection_behind_which_nobody_is_any_more_is_given_up() {
 #[tokio::test]
 async fn what_cannot_be_written_can_still_be_read() {
     let server = RedisServer::start();
-    let redis = to(&server.url());
+    let redis = to(&server.root_url());
     call(&redis, &["SET", "k", "v"]).await.unwrap();
     server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
     assert_eq!(kind(&redis, &["SET", "k", "w"]).await, Kind::Full);
@@ -185,7 +190,7 @@ async fn a_redis_whose_disk_fails_takes_no_writes() {
         .with("save", "3600 1")
         .with("enable-protected-configs", "yes")
         .start();
-    let redis = to(&server.url());
+    let redis = to(&server.root_url());
     call(&redis, &["SET", "k", "v"]).await.unwrap();
     server.cli(&["CONFIG", "SET", "dbfilename", "none"]);
     // Even root cannot replace a folder by a file.
@@ -201,9 +206,9 @@ async fn a_redis_whose_disk_fails_takes_no_writes() {
 #[tokio::test]
 async fn a_redis_that_is_busy_with_a_script_of_somebody_is_known_to_be_busy() {
     let server = RedisServer::set_up().with("busy-reply-threshold", 50).start();
-    let redis = to(&server.url());
+    let redis = to(&server.root_url());
     redis.ping().await.unwrap();
-    let other = to(&server.url());
+    let other = to(&server.root_url());
     let endless =
         tokio::spawn(async move { kind(&other, &["EVAL", "while true do end", "0"]).await });
     let begun = SystemClock.boot();
@@ -226,7 +231,7 @@ async fn a_redis_that_reads_its_data_is_known_to_be_loading() {
     server.cli(&["DEBUG", "POPULATE", "5000"]);
     server.cli(&["SAVE"]);
     server.restart_without_waiting();
-    let redis = to(&server.url());
+    let redis = to(&server.root_url());
     let begun = SystemClock.boot();
     // Before, nobody listens yet.
     while kind(&redis, &["GET", "k"]).await != Kind::Loading {
@@ -238,7 +243,7 @@ async fn a_redis_that_reads_its_data_is_known_to_be_loading() {
 async fn a_replica_is_not_taken_for_the_primary() {
     let primary = RedisServer::set_up().with_tcp().start();
     let replica = RedisServer::replica_of(&primary);
-    let redis = to(&replica.url());
+    let redis = to(&replica.root_url());
     assert_eq!(kind(&redis, &["SET", "k", "v"]).await, Kind::ReadOnly);
     replica.promote();
     call(&redis, &["SET", "k", "v"]).await.unwrap();
@@ -247,7 +252,7 @@ async fn a_replica_is_not_taken_for_the_primary() {
 #[tokio::test]
 async fn a_member_of_a_cluster_says_that_it_is_one() {
     let server = RedisServer::set_up().with("cluster-enabled", "yes").with_tcp().start();
-    let redis = to(&server.url());
+    let redis = to(&server.root_url());
     assert_eq!(kind(&redis, &["SET", "k", "v"]).await, Kind::ClusterDown);
     server.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     until(SOON, "a whole Cluster", || match server.cli(&["CLUSTER", "INFO"]) {
@@ -268,8 +273,8 @@ async fn who_is_not_let_in_is_told_so() {
     let server =
         RedisServer::set_up().with("user till on >s3cr3t ~shop:*", "+@all -flushall").start();
     server.cli(&["CONFIG", "SET", "requirepass", "other"]);
-    let of = |login: &str| to(&format!("{}?{login}", server.url()));
-    assert_eq!(kind(&to(&server.url()), &["GET", "k"]).await, Kind::Denied);
+    let of = |login: &str| to(&format!("{}?{login}", server.root_url()));
+    assert_eq!(kind(&to(&server.root_url()), &["GET", "k"]).await, Kind::Denied);
     assert_eq!(of("user=till&password=wrong").ping().await.unwrap_err().kind, Kind::Denied);
     let till = of("user=till&password=s3cr3t");
     call(&till, &["SET", "shop:k", "v"]).await.unwrap();
@@ -304,7 +309,7 @@ async fn call_shortly(redis: &Redis, words: &[&str]) -> Result<Value, Trouble> {
 #[tokio::test]
 async fn who_listens_hears_of_what_was_changed_in_the_order_in_which_it_was() {
     let server = RedisServer::start();
-    let redis = to(&server.url());
+    let redis = to(&server.root_url());
     let (heard, mut hears) = tokio::sync::mpsc::unbounded_channel();
     let mut lines = redis.listen(move |push| drop(heard.send(push))).await.unwrap();
     let track = cmd("CLIENT").arg("TRACKING").arg("ON").arg("BCAST").to_owned();
@@ -317,4 +322,87 @@ async fn who_listens_hears_of_what_was_changed_in_the_order_in_which_it_was() {
         let key = Value::BulkString(format!("k{n}").into_bytes());
         assert_eq!(push.data, [Value::Array(vec![key])]);
     }
+}
+
+#[tokio::test]
+async fn a_server_is_reached_by_tls_if_it_proves_who_it_is() {
+    let authority = || {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    };
+    let (ours, other, folder) = (authority(), authority(), tempfile::tempdir().unwrap());
+    let file = |name: &str, pem: String| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, pem).unwrap();
+        file.display().to_string()
+    };
+    let (ours_file, other_file) = (file("ours.pem", ours.pem()), file("other.pem", other.pem()));
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &ours).unwrap().pem();
+    let server = RedisServer::set_up().with_tls(&certificate, &key.serialize_pem()).start();
+    let port = server.address().unwrap().port();
+    let redis = to(&format!("rediss://localhost:{port}?sslrootcert={ours_file}"));
+    call(&redis, &["SET", "k", "v"]).await.unwrap();
+    assert_eq!(server.cli(&["GET", "k"]), "v");
+    let lines = redis.listen(|_| ()).await.unwrap();
+    assert_eq!(lines.len(), 1);
+    // Of another authority, of another name, and without TLS.
+    for url in [
+        format!("rediss://localhost:{port}?sslrootcert={other_file}"),
+        format!("rediss://127.0.0.1:{port}?sslrootcert={ours_file}"),
+        format!("redis://localhost:{port}"),
+    ] {
+        let trouble = to(&url).ping().await.unwrap_err();
+        assert!(matches!(trouble.kind, Kind::Refused | Kind::Lost), "{url}: {trouble:?}");
+    }
+}
+
+/// Keys that lie on all members.
+fn keys() -> impl Iterator<Item = String> {
+    (0..100).map(|n| format!("k{n}"))
+}
+
+#[tokio::test]
+async fn all_members_of_a_cluster_are_reached_also_where_a_slot_has_moved() {
+    let cluster = RedisCluster::start(3);
+    let redis = to(&cluster.root_url());
+    for key in keys() {
+        call(&redis, &["SET", &key, "1"]).await.unwrap();
+        let counted = redis.run(SOON, &COUNT.on(&[key.as_bytes()]).arg(1)).await.unwrap();
+        assert_eq!(counted, Value::Int(2));
+    }
+    for member in cluster.members() {
+        assert!(member.cli(&["DBSIZE"]).parse::<u32>().unwrap() > 10);
+    }
+    let (key, home) = ("k7", cluster.home_of("k7"));
+    let other = cluster.members().iter().find(|member| member.pid() != home.pid()).unwrap();
+    cluster.move_slot_of(key, other);
+    assert_eq!(cluster.home_of(key).pid(), other.pid());
+    assert_eq!(call(&redis, &["INCR", key]).await.unwrap(), Value::Int(3));
+    assert_eq!(redis.run(SOON, &COUNT.on(&[key.as_bytes()]).arg(1)).await.unwrap(), Value::Int(4));
+}
+
+#[tokio::test]
+async fn who_listens_to_a_cluster_hears_what_all_its_members_say() {
+    let cluster = RedisCluster::start(3);
+    let redis = to(&cluster.root_url());
+    let (heard, mut hears) = tokio::sync::mpsc::unbounded_channel();
+    let mut lines = redis.listen(move |push| drop(heard.send(push))).await.unwrap();
+    assert_eq!(lines.len(), 3);
+    for line in &mut lines {
+        let track = cmd("CLIENT").arg("TRACKING").arg("ON").arg("BCAST").to_owned();
+        track.exec_async(line).await.unwrap();
+    }
+    for key in keys() {
+        call(&redis, &["SET", &key, "v"]).await.unwrap();
+    }
+    let mut told = std::collections::BTreeSet::new();
+    while told.len() < 100 {
+        let push = within(&SystemClock, SOON, hears.recv()).await.unwrap().unwrap();
+        let Some(Value::Array(keys)) = push.data.first() else { panic!("{push:?}") };
+        told.extend(keys.iter().map(|key| text(key.clone()).unwrap()));
+    }
+    assert_eq!(told, keys().collect());
 }

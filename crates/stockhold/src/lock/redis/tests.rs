@@ -18,7 +18,7 @@ fn leases(server: &RedisServer) -> RedisLeases {
 }
 
 fn leases_at(url: &str) -> RedisLeases {
-    RedisLeases::new(Redis::new(&url.parse().unwrap()).unwrap(), "shop*:1".to_owned())
+    RedisLeases::new(Redis::new(&url.parse().unwrap()).unwrap(), "stockhold*:1".to_owned())
 }
 
 async fn rule(leases: &RedisLeases, epoch: u64) -> Rule {
@@ -262,6 +262,8 @@ async fn where_nobody_may_ask_for_the_policy_locks_are_granted_all_the_same() {
     leases.open(&rule).await.unwrap();
     let granted = leases.acquire(&rule, &name("n"), &Token::random(), ttl()).await.unwrap();
     assert!(matches!(granted, Some(Attempt::Granted { .. })));
+    assert!(server.denied().is_some_and(|log| log.contains("config")));
+    server.cli(&["ACL", "LOG", "RESET"]);
 }
 
 #[tokio::test]
