@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use stockhold_core::{Action, Command, HoldId, HoldState, ItemKey, Outcome, Rejection};
+use stockhold_core::{Action, Command, HoldId, HoldState, Outcome, Rejection};
 use tokio::sync::{Notify, oneshot};
 use tracing::{error, warn};
 
@@ -24,7 +24,7 @@ use crate::{
     bug::Bug,
     clock::{Clock, within},
     ids::IdSource,
-    ledger::{Applied, ApplyError, Batch, BatchId, Ledger},
+    ledger::{Applied, ApplyError, Batch, BatchId, ChangedItem, Ledger},
     sweeper::{Alarm, Tally},
 };
 
@@ -72,7 +72,7 @@ struct Shared {
 pub(crate) trait Watcher: fmt::Debug + Send + Sync {
     /// These have changed, or may have; each is of this version at least. Told before anybody is answered:
     /// must not wait.
-    fn changed(&self, items: &[(Arc<ItemKey>, u64)]);
+    fn changed(&self, items: &[ChangedItem]);
 }
 
 /// What a lane is made of.

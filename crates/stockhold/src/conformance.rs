@@ -45,7 +45,9 @@ use stockhold_core::{
 use crate::{
     FailureKind,
     clock::{Clock, ManualClock, SystemClock},
-    ledger::{Applied, BatchId, Granting, HoldQuery, Ledger, MovementQuery, StockQuery},
+    ledger::{
+        Applied, BatchId, ChangedItem, Granting, HoldQuery, Ledger, MovementQuery, StockQuery,
+    },
 };
 
 pub mod ask;
@@ -83,7 +85,8 @@ macro_rules! conformance_suite {
             a_sign_of_life an_outage_gives_grace ledger_time_never_goes_back runs_to_its_end
             landed_finds_the_last_batch landed_denies_what_it_never_saw
             reads_see_what_was_answered a_due_hold_shows_as_expired
-            an_item_knows_its_next_deadline many_items_are_read_as_one_is a_known_key_is_known
+            an_item_knows_its_next_deadline many_items_are_read_as_one_is
+            an_item_that_has_changed_is_told_from_others a_known_key_is_known
             holds_come_newest_first holds_are_found_by_owner_and_state
             active_holds_are_found_by_sku
             items_come_in_the_order_of_their_bytes items_are_found_by_prefix
@@ -152,16 +155,16 @@ pub async fn a_batch_tells_what_it_changed(fixture: &dyn Fixture) {
     let changed = async |commands: &[Command]| {
         let applied = desk.applied(commands.iter().cloned()).await;
         let mut skus = Vec::new();
-        for (key, version) in &applied.changed {
+        for ChangedItem { key, version, is_new } in &applied.changed {
             let view = desk.ledger().stock(key).await.expect("the ledger answers");
             assert_eq!(view.map(|view| view.item.version), Some(*version));
-            skus.push(key.sku.as_str().to_owned());
+            skus.push(format!("{}{}", if *is_new { "new " } else { "" }, key.sku));
         }
         skus.sort_unstable();
         skus
     };
     let all = ["MUG", "HAT", "CAP"].map(|sku| ask::create(sku, 1));
-    assert_eq!(changed(&all).await, ["CAP", "HAT", "MUG"]);
+    assert_eq!(changed(&all).await, ["new CAP", "new HAT", "new MUG"]);
     let both = ask::place_for(1_000, 1, &[("MUG", 1), ("HAT", 1)]);
     assert_eq!(changed(&[both]).await, ["HAT", "MUG"]);
     assert!(changed(&[ask::place(2, &[("MUG", 1)]), ask::confirm(9)]).await.is_empty());
@@ -460,6 +463,35 @@ pub async fn many_items_are_read_as_one_is(fixture: &dyn Fixture) {
     let units = |n: usize| many[n].as_ref().map(|view| view.item.available().get());
     assert_eq!([0, 1, 2, 3, 4].map(units), [Some(0), None, Some(2), Some(0), Some(2)]);
     assert!(desk.ledger().stock_of(&[]).await.expect("the ledger answers").is_empty());
+}
+
+/// Whether an item still has a version: also of one that there is not, and of one that is named twice.
+pub async fn an_item_that_has_changed_is_told_from_others(fixture: &dyn Fixture) {
+    let desk = Desk::open(fixture).await;
+    desk.answers([ask::create("MUG", 5), ask::create("HAT", 1)]).await;
+    let versions = async || {
+        let views = desk.ledger().stock_of(&["MUG", "HAT"].map(ask::item)).await;
+        let views = views.expect("the ledger answers");
+        views.into_iter().flatten().map(|view| view.item.version).collect::<Vec<_>>()
+    };
+    let same = async |known: &[(&str, u64)]| {
+        let known: Vec<_> = known.iter().map(|(sku, version)| (ask::item(sku), *version)).collect();
+        let unchanged = desk.ledger().unchanged(&known).await.expect("the ledger answers");
+        let now = desk.ledger().stock(&ask::item("MUG")).await.expect("the ledger answers");
+        assert!(now.is_some_and(|now| now.as_of >= unchanged.as_of));
+        unchanged.are_same
+    };
+    let before = versions().await;
+    let all = [("HAT", before[1]), ("NONE", 1), ("MUG", before[0]), ("HAT", before[1])];
+    assert_eq!(same(&all).await, [true, false, true, true]);
+    desk.answers([ask::place(1, &[("MUG", 2)])]).await;
+    assert_eq!(same(&all).await, [true, false, false, true]);
+    let after = versions().await;
+    assert_eq!(
+        same(&[("MUG", after[0]), ("HAT", 0), ("HAT", u64::MAX)]).await,
+        [true, false, false]
+    );
+    assert!(same(&[]).await.is_empty());
 }
 
 /// Due holds come in order of their deadlines, and only active ones.

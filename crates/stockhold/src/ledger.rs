@@ -13,8 +13,8 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use stockhold_core::{
-    Book, Command, HoldId, HoldView, ItemKey, KeyId, Movement, Outcome, Rejection, StockView,
-    Timestamp, Traffic, verify::Report,
+    Book, Command, HoldId, HoldView, ItemKey, KeyId, Movement, Outcome, Rejection, StockItem,
+    StockView, Timestamp, Traffic, verify::Report,
 };
 
 use crate::{Failure, lock::Leases};
@@ -64,8 +64,19 @@ pub struct Applied {
     pub traffic: Traffic,
     /// How often it was begun anew because somebody else was first.
     pub races: u64,
-    /// The stock items that it has changed, each with its version since.
-    pub changed: Vec<(Arc<ItemKey>, u64)>,
+    /// The stock items that it has changed.
+    pub changed: Vec<ChangedItem>,
+}
+
+/// A stock item that a batch has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedItem {
+    /// Its name.
+    pub key: Arc<ItemKey>,
+    /// Its version since.
+    pub version: u64,
+    /// There was none of this name before.
+    pub is_new: bool,
 }
 
 impl Applied {
@@ -82,9 +93,13 @@ impl Applied {
     }
 
     /// What has changed in a book that is to be written.
-    pub(crate) fn changed(book: &Book) -> Vec<(Arc<ItemKey>, u64)> {
-        let items = book.changed_items();
-        items.map(|(item, _)| (Arc::clone(&item.key), item.version)).collect()
+    pub(crate) fn changed(book: &Book) -> Vec<ChangedItem> {
+        let changed = |(item, is_new): (&StockItem, bool)| ChangedItem {
+            key: Arc::clone(&item.key),
+            version: item.version,
+            is_new,
+        };
+        book.changed_items().map(changed).collect()
     }
 }
 
@@ -107,6 +122,15 @@ pub struct Alarms {
     pub lost_batches: u64,
     /// Commits that did not wait for a standby as they should have.
     pub unconfirmed_commits: u64,
+}
+
+/// What has not changed, of what somebody knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unchanged {
+    /// Whether it is as it was: one answer for each, in their order.
+    pub are_same: Vec<bool>,
+    /// The moment at which that was so, on the source's clock.
+    pub as_of: Timestamp,
 }
 
 /// What the locks of those rest on who use a ledger.
@@ -166,7 +190,8 @@ pub trait Ledger: Debug + Send + Sync + 'static {
     /// - `answers_in_order`: there is one answer for each command, in the order of the commands.
     /// - `a_rejection_spoils_nothing`: a refused command changes nothing; its neighbours are
     ///   applied.
-    /// - `a_batch_tells_what_it_changed`: each stock item that is not as it was, with its version.
+    /// - `a_batch_tells_what_it_changed`: each stock item that is not as it was, with its version, and whether it
+    ///   is new.
     /// - `applied_is_durable`: what was answered is there after the ledger is opened again.
     /// - `commands_see_each_other`: a command meets the rows as the one before it left them.
     /// - `a_sign_of_life`: an empty batch counts as a sign of life of the ledger (R17).
@@ -224,6 +249,24 @@ pub trait Ledger: Debug + Send + Sync + 'static {
             views.push(self.stock(key).await?);
         }
         Ok(views)
+    }
+
+    /// Which of these items still have the version that somebody knows them by. An item that has it has the units
+    /// that it had, and no hold on it dies sooner than it was to.
+    ///
+    /// # Behavior
+    /// - `an_item_that_has_changed_is_told_from_others`: also one that there is not.
+    ///
+    /// # Errors
+    /// `Unavailable` if the ledger cannot be asked.
+    async fn unchanged(&self, known: &[(ItemKey, u64)]) -> Result<Unchanged, Failure> {
+        let items: Vec<_> = known.iter().map(|(item, _)| item.clone()).collect();
+        let views = self.stock_of(&items).await?;
+        let as_of = views.iter().flatten().map(|view| view.as_of).min().unwrap_or_default();
+        let version = |view: &Option<StockView>| view.as_ref().map(|view| view.item.version);
+        let are_same =
+            known.iter().zip(&views).map(|((_, known), view)| version(view) == Some(*known));
+        Ok(Unchanged { are_same: are_same.collect(), as_of })
     }
 
     /// Which of these keys it knows, in their order. One that cannot say so cheaply knows all of them: then

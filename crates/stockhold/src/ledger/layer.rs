@@ -7,7 +7,7 @@ use stockhold_core::{HoldId, HoldView, ItemKey, KeyId, Movement, StockView, veri
 
 use super::{
     Alarms, Applied, ApplyError, Batch, BatchId, Due, Granting, HoldQuery, Ledger, MovementQuery,
-    Page, Retired, StockQuery,
+    Page, Retired, StockQuery, Unchanged,
 };
 use crate::Failure;
 
@@ -100,6 +100,10 @@ impl<L: Layer> Ledger for L {
 
     async fn stock_of(&self, keys: &[ItemKey]) -> Result<Vec<Option<StockView>>, Failure> {
         self.inner().stock_of(keys).await
+    }
+
+    async fn unchanged(&self, known: &[(ItemKey, u64)]) -> Result<Unchanged, Failure> {
+        self.inner().unchanged(known).await
     }
 
     async fn knows(&self, keys: &[KeyId]) -> Result<Vec<bool>, Failure> {

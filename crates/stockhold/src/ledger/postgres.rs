@@ -33,7 +33,7 @@ pub use self::{
 };
 use super::{
     Alarms, Applied, ApplyError, Batch, BatchId, Due, Granting, HoldQuery, Ledger, MovementQuery,
-    Page, Retired, StockQuery,
+    Page, Retired, StockQuery, Unchanged,
 };
 use crate::{Failure, FailureKind};
 
@@ -320,6 +320,11 @@ impl Ledger for PostgresLedger {
     async fn stock_of(&self, keys: &[ItemKey]) -> Result<Vec<Option<StockView>>, Failure> {
         self.check_open()?;
         views::stock_of(&self.desk, keys).await.map_err(Trouble::into_failure)
+    }
+
+    async fn unchanged(&self, known: &[(ItemKey, u64)]) -> Result<Unchanged, Failure> {
+        self.check_open()?;
+        views::unchanged(&self.desk, known).await.map_err(Trouble::into_failure)
     }
 
     async fn knows(&self, keys: &[KeyId]) -> Result<Vec<bool>, Failure> {

@@ -1,5 +1,5 @@
 CREATE TABLE IF NOT EXISTS lock_fence (
-    name            text        PRIMARY KEY,
+    name            text        PRIMARY KEY COLLATE "C",
     epoch           bigint      NOT NULL,
     number          bigint      NOT NULL
 );

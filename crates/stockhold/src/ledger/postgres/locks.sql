@@ -26,13 +26,6 @@ CREATE TABLE lease (
     until           timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
--- The last holder of each lock who has written here; see fence.sql.
-CREATE TABLE lock_fence (
-    name            text        PRIMARY KEY COLLATE "C",
-    epoch           bigint      NOT NULL,
-    number          bigint      NOT NULL
-);
-
 -- The rule. Notes that Redis is well, if it is, and if nobody has just now.
 CREATE FUNCTION read_lock_rule(
     sees_redis boolean,

@@ -6,8 +6,10 @@ use tokio_postgres::{Client, Error};
 
 /// The steps from an empty database to this version's schema, in order. A step that was released is
 /// never changed.
-const STEPS: [&str; 2] =
-    [concat!(include_str!("schema.sql"), include_str!("functions.sql")), include_str!("locks.sql")];
+const STEPS: [&str; 2] = [
+    concat!(include_str!("schema.sql"), include_str!("functions.sql")),
+    concat!(include_str!("locks.sql"), include_str!("../../lock/fence.sql")),
+];
 
 /// The version that they lead to.
 #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "there are few")]

@@ -23,7 +23,7 @@ use super::{
     snapshot::{Snapshot, look},
 };
 use crate::ledger::{
-    Due, MovementQuery, Page, StockQuery,
+    Due, MovementQuery, Page, StockQuery, Unchanged,
     list::{MOST_MOVEMENTS, Scan},
 };
 
@@ -67,6 +67,34 @@ pub(super) async fn stock_of(
     let views = stock_views(&life, &stock, &next)?.into_iter();
     let views: HashMap<_, _> = views.map(|view| (Arc::clone(&view.item.key), view)).collect();
     Ok(keys.iter().map(|key| views.get(key).cloned()).collect())
+}
+
+/// Which of these items still have these versions.
+pub(super) async fn unchanged(desk: &Desk, known: &[(ItemKey, u64)]) -> Result<Unchanged, Trouble> {
+    // Each by its index, as above; only those are named that have changed.
+    let changed = "SELECT place FROM \
+        unnest($1, $2, $3) WITH ORDINALITY AS known (sku, location, version, place) \
+        WHERE version IS DISTINCT FROM (SELECT stock.version FROM stock \
+            WHERE stock.sku = known.sku AND stock.location = known.location)";
+    let skus: Vec<_> = known.iter().map(|(key, _)| key.sku.as_str()).collect();
+    let locations: Vec<_> = known.iter().map(|(key, _)| key.location.as_str()).collect();
+    let versions: Vec<_> = known.iter().map(|(_, version)| sql_version(*version)).collect();
+    let params: Params<'_> = vec![
+        (&skus, Type::TEXT_ARRAY),
+        (&locations, Type::TEXT_ARRAY),
+        (&versions, Type::INT8_ARRAY),
+    ];
+    let (life, changed) =
+        look(desk, async |client| client.query_typed(changed, &params).await).await?;
+    let mut are_same = vec![true; known.len()];
+    for row in &changed {
+        let place: i64 = rows::column(row, 0)?;
+        let place = usize::try_from(place.saturating_sub(1)).unwrap_or(usize::MAX);
+        if let Some(is_same) = are_same.get_mut(place) {
+            *is_same = false;
+        }
+    }
+    Ok(Unchanged { are_same, as_of: life.now })
 }
 
 /// Which keys are there.
@@ -262,6 +290,11 @@ async fn items_of_holds(client: &Client, ids: &Vec<Uuid>) -> Result<Vec<Row>, Er
          WHERE item IN (SELECT unnest(items) FROM hold WHERE id = ANY($1))"
     );
     client.query_typed(&read, &[(ids, Type::UUID_ARRAY)]).await
+}
+
+/// No item has the highest one: it counts up from 1.
+fn sql_version(version: u64) -> i64 {
+    i64::try_from(version).unwrap_or(i64::MAX)
 }
 
 fn sql_limit(limit: usize) -> i64 {
