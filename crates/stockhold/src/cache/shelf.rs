@@ -161,8 +161,8 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
         self.values.get(name)
     }
 
-    /// Joins the load of this key if there is one that `suits`; else begins another one. The one before
-    /// goes on for those who wait for it already.
+    /// Joins the load of this key if there is one that `suits`; else begins another one. The one before goes on for
+    /// those who wait for it already, and stores nothing: whoever invalidates would not find it any more.
     pub(super) fn board(
         &self,
         name: &Name,
@@ -176,7 +176,9 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
         let (ended, _) = watch::channel(None);
         let is_poisoned = AtomicBool::new(false);
         let flight = Arc::new(Flight { is_poisoned, plan, ended });
-        flights.insert(Arc::clone(name), Arc::clone(&flight));
+        if let Some(before) = flights.insert(Arc::clone(name), Arc::clone(&flight)) {
+            before.is_poisoned.store(true, Ordering::Relaxed);
+        }
         Boarding::Pilot(flight)
     }
 

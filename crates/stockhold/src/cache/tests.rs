@@ -6,10 +6,17 @@ use std::{
     thread,
 };
 
-use stockhold_testkit::{Proxy, RedisServer};
+use stockhold_testkit::{Proxy, RedisServer, redis::RedisCluster};
 use tokio::sync::Semaphore;
 
-use super::*;
+use super::{
+    depot::random_token,
+    shelf::{Entry, Flight, Plan},
+    *,
+};
+use crate::FailureKind;
+
+mod orders;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -24,7 +31,9 @@ impl CacheKey for &'static str {
 struct Source {
     numbers: Mutex<HashMap<&'static str, u64>>,
     loads: AtomicUsize,
-    /// Each load takes one, after it has read.
+    /// How often it was asked what has changed.
+    questions: AtomicUsize,
+    /// Each load and each question takes one, after it has read.
     permits: Semaphore,
     fails: AtomicBool,
     panics: AtomicBool,
@@ -35,6 +44,7 @@ impl Source {
         Arc::new(Self {
             numbers: Mutex::new(numbers.iter().copied().collect()),
             loads: AtomicUsize::new(0),
+            questions: AtomicUsize::new(0),
             permits: Semaphore::new(Semaphore::MAX_PERMITS),
             fails: AtomicBool::new(false),
             panics: AtomicBool::new(false),
@@ -87,6 +97,20 @@ impl Loader<&'static str, u64> for Source {
         });
         Ok(loaded.collect())
     }
+
+    async fn unchanged(&self, known: &[(&'static str, u64)]) -> Result<Unchanged, Failure> {
+        let as_of = SystemClock.wall();
+        let are_same = {
+            let numbers = self.numbers.lock().unwrap();
+            known.iter().map(|(key, number)| numbers.get(key) == Some(number)).collect()
+        };
+        self.questions.fetch_add(1, Ordering::SeqCst);
+        self.permits.acquire().await.unwrap().forget();
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(Failure::new(FailureKind::Unavailable, "the source is away"));
+        }
+        Ok(Unchanged { are_same, as_of })
+    }
 }
 
 type TestCache = TieredCache<&'static str, u64>;
@@ -97,7 +121,7 @@ fn alone(source: &Arc<Source>) -> TestCache {
 
 fn alone_with(source: &Arc<Source>, policy: Policy) -> TestCache {
     let source: Arc<dyn Loader<_, _>> = Arc::<Source>::clone(source);
-    TieredCache::builder("test", source).policy(policy).start()
+    TieredCache::builder("stockhold-test", source).policy(policy).start()
 }
 
 /// A process that shares a Redis with others, and hears from it.
@@ -110,7 +134,7 @@ async fn linked(source: &Arc<Source>, server: &RedisServer) -> TestCache {
 fn linked_soon(source: &Arc<Source>, server: &RedisServer, policy: Policy) -> TestCache {
     let source: Arc<dyn Loader<_, _>> = Arc::<Source>::clone(source);
     let redis = Redis::new(&server.url().parse().unwrap()).unwrap();
-    TieredCache::builder("test", source).policy(policy).redis(redis).start()
+    TieredCache::builder("stockhold-test", source).policy(policy).redis(redis).start()
 }
 
 async fn is_linked(cache: &TestCache) {
@@ -286,6 +310,67 @@ async fn a_bound_on_the_age_is_kept_by_asking_the_source() {
     assert_eq!(cache.get_at_most(&"MUG", Duration::ZERO).await.unwrap().origin, Origin::Source);
 }
 
+/// What this process has, however old.
+fn at_hand(cache: &TestCache, key: &'static str) -> Option<(u64, Duration)> {
+    let read = cache.peek(&key)?;
+    Some((read.value?, read.age))
+}
+
+#[tokio::test]
+async fn what_has_not_changed_is_young_again_and_the_rest_is_loaded() {
+    let source = Source::with(&[("MUG", 5), ("HAT", 6), ("CAP", 7)]);
+    let cache = alone(&source);
+    for key in ["MUG", "HAT"] {
+        value(&cache, key).await;
+    }
+    SystemClock.sleep(Duration::from_millis(20)).await;
+    source.set("HAT", 8);
+    let (asked, before) = (SystemClock.boot(), cache.peek(&"MUG").unwrap());
+    cache.rejuvenate(&["MUG", "HAT", "CAP", "NONE"]).await.unwrap();
+    let mug = cache.peek(&"MUG").unwrap();
+    assert!(mug.age <= SystemClock.boot() - asked && mug.as_of > before.as_of, "{mug:?}");
+    assert_eq!((mug.value, source.questions.load(Ordering::SeqCst)), (Some(5), 1));
+    while at_hand(&cache, "CAP").is_none() || at_hand(&cache, "HAT").unwrap().0 == 6 {
+        assert!(SystemClock.boot() - asked < SOON);
+        SystemClock.sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!((at_hand(&cache, "CAP").unwrap().0, at_hand(&cache, "HAT").unwrap().0), (7, 8));
+}
+
+#[tokio::test]
+async fn what_is_invalidated_while_the_source_is_asked_does_not_come_back() {
+    let source = Source::holding(&[("MUG", 5)]);
+    let cache = alone(&source);
+    source.let_end(1);
+    value(&cache, "MUG").await;
+    let asking = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.rejuvenate(&["MUG"]).await }
+    });
+    while source.questions.load(Ordering::SeqCst) == 0 {
+        SystemClock.sleep(Duration::from_millis(1)).await;
+    }
+    source.set("MUG", 6);
+    cache.invalidate(&"MUG", 6).await;
+    source.let_end(1);
+    asking.await.unwrap().unwrap();
+    assert_eq!(at_hand(&cache, "MUG"), None);
+    source.let_end(1);
+    assert_eq!(value(&cache, "MUG").await.0, Some(6));
+}
+
+#[tokio::test]
+async fn a_source_that_does_not_say_what_has_changed_makes_nothing_younger() {
+    let source = Source::with(&[("MUG", 5)]);
+    let cache = alone(&source);
+    value(&cache, "MUG").await;
+    SystemClock.sleep(Duration::from_millis(20)).await;
+    source.fails.store(true, Ordering::SeqCst);
+    let failure = cache.rejuvenate(&["MUG"]).await.unwrap_err();
+    assert_eq!(failure.message, "the source is away");
+    assert!(at_hand(&cache, "MUG").unwrap().1 >= Duration::from_millis(20));
+}
+
 #[tokio::test]
 async fn what_comes_from_who_has_changed_the_source_only_moves_forward() {
     let source = Source::with(&[("MUG", 5)]);
@@ -369,7 +454,7 @@ async fn a_process_whose_loader_is_gone_is_not_waited_for_longer_than_its_lease(
     let cache = linked_soon(&source, &server, policy);
     is_linked(&cache).await;
     let redis = Redis::new(&server.url().parse().unwrap()).unwrap();
-    let gone = Depot::new(redis, "test", SOON, Duration::from_millis(300));
+    let gone = Depot::new(redis, "stockhold-test", SOON, Duration::from_millis(300));
     gone.get_or_lease(b"MUG", &random_token()).await.unwrap();
     let begun = SystemClock.boot();
     assert_eq!(value(&cache, "MUG").await, (Some(5), Origin::Source));
@@ -424,7 +509,7 @@ async fn without_redis_reads_go_on_and_afterwards_with_it() {
     is_linked(&cache).await;
     reads_soon(&cache, "MUG", 5).await;
     let begun = SystemClock.boot();
-    while server.cli(&["KEYS", "{test/*=MUG"]).is_empty() {
+    while server.cli(&["KEYS", "{stockhold-test/*=MUG"]).is_empty() {
         reads_soon(&cache, "MUG", 5).await;
         assert!(SystemClock.boot() - begun < SOON);
     }
@@ -435,7 +520,7 @@ async fn an_invalidation_that_redis_missed_is_made_up_for() {
     let (mut server, source) = (RedisServer::start(), Source::with(&[("MUG", 5)]));
     let cache = linked(&source, &server).await;
     value(&cache, "MUG").await;
-    assert!(!server.cli(&["KEYS", "{test/*=MUG"]).is_empty());
+    assert!(!server.cli(&["KEYS", "{stockhold-test/*=MUG"]).is_empty());
     server.pause();
     source.set("MUG", 6);
     assert_eq!(cache.invalidate(&"MUG", 6).await, Invalidated::Queued);
@@ -446,6 +531,35 @@ async fn an_invalidation_that_redis_missed_is_made_up_for() {
     reads_soon(&cache, "MUG", 6).await;
     let other = linked(&source, &server).await;
     assert_eq!(value(&other, "MUG").await.0, Some(6));
+}
+
+#[tokio::test]
+async fn processes_share_a_cluster_as_they_share_a_server() {
+    let cluster = RedisCluster::start(3);
+    let keys = ["MUG", "HAT", "CAP", "TEE", "BAG", "PEN", "TOY", "MAP"];
+    let source = Source::with(&keys.map(|key| (key, 5)));
+    let linked = || async {
+        let redis = Redis::new(&cluster.url().parse().unwrap()).unwrap();
+        let loader: Arc<dyn Loader<_, _>> = Arc::<Source>::clone(&source);
+        let cache: TestCache = TieredCache::builder("stockhold-test", loader).redis(redis).start();
+        is_linked(&cache).await;
+        cache
+    };
+    let (ann, ben) = (linked().await, linked().await);
+    for key in keys {
+        reads_soon(&ann, key, 5).await;
+        reads_soon(&ben, key, 5).await;
+    }
+    assert_eq!(source.loads(), keys.len());
+    for key in keys {
+        source.set(key, 6);
+        assert_eq!(ann.invalidate(&key, 6).await, Invalidated::Applied);
+        let begun = SystemClock.boot();
+        reads_soon(&ben, key, 6).await;
+        assert!(SystemClock.boot() - begun < Duration::from_millis(500), "{key}");
+    }
+    let used = cluster.members().iter().filter(|member| member.cli(&["DBSIZE"]) != "0");
+    assert!(used.count() > 1, "all keys lie on one member");
 }
 
 async fn until_told(cache: &TestCache) {
@@ -507,6 +621,13 @@ impl Loader<usize, u64> for Ledger {
         let loaded = keys.into_iter().map(number);
         Ok(loaded.map(|number| Loaded::new(number, number, as_of)).collect())
     }
+
+    async fn unchanged(&self, known: &[(usize, u64)]) -> Result<Unchanged, Failure> {
+        let as_of = SystemClock.wall();
+        let is_same =
+            |(key, known): &(usize, u64)| self.numbers[*key].load(Ordering::SeqCst) == *known;
+        Ok(Unchanged { are_same: known.iter().map(is_same).collect(), as_of })
+    }
 }
 
 impl Ledger {
@@ -531,7 +652,7 @@ async fn reads_are_as_young_as_they_say(writers_wait: bool) {
     let caches = urls.map(|url| {
         let loader: Arc<dyn Loader<usize, u64>> = Arc::<Ledger>::clone(&ledger);
         let redis = Redis::new(&url.parse().unwrap()).unwrap();
-        TieredCache::builder("test", loader).policy(policy.clone()).redis(redis).start()
+        TieredCache::builder("stockhold-test", loader).policy(policy.clone()).redis(redis).start()
     });
     let is_over = Arc::new(AtomicBool::new(false));
     let writing = caches.clone().map(|cache| {
@@ -557,6 +678,16 @@ async fn reads_are_as_young_as_they_say(writers_wait: bool) {
             }
         })
     });
+    let keeping = caches.clone().map(|cache| {
+        let is_over = Arc::clone(&is_over);
+        tokio::spawn(async move {
+            let keys: Vec<_> = (0..8).collect();
+            while !is_over.load(Ordering::SeqCst) {
+                cache.rejuvenate(&keys).await.unwrap();
+                SystemClock.sleep(Duration::from_millis(5)).await;
+            }
+        })
+    });
     let cutting = tokio::spawn({
         let is_over = Arc::clone(&is_over);
         async move {
@@ -574,6 +705,9 @@ async fn reads_are_as_young_as_they_say(writers_wait: bool) {
             for turn in 0..READS / 6 {
                 let key = rand::random_range(0..8);
                 ledger.check(key, &cache.get(&key).await.unwrap());
+                if let Some(read) = cache.peek(&key) {
+                    ledger.check(key, &read);
+                }
                 if turn % 64 == 0 {
                     SystemClock.sleep(Duration::from_millis(1)).await;
                 }
@@ -585,8 +719,8 @@ async fn reads_are_as_young_as_they_say(writers_wait: bool) {
     }
     is_over.store(true, Ordering::SeqCst);
     cutting.await.unwrap();
-    for written in writing {
-        written.await.unwrap();
+    for ended in writing.into_iter().chain(keeping) {
+        ended.await.unwrap();
     }
     let reads = caches.map(|cache| cache.reads());
     assert!(reads[0][0].1 > 100_000 && reads[0][1].1 > 100, "{reads:?}");
@@ -646,6 +780,7 @@ fn stale_in_a_million(shelf: &Shelf<u64>) -> usize {
     stale.into_inner()
 }
 
+/// What was loaded.
 fn entry(number: u64) -> Entry<u64> {
     Entry {
         value: Some(number),
