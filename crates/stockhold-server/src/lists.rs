@@ -3,14 +3,14 @@
 use axum::extract::State;
 use stockhold::{
     Engine,
-    ledger::{HoldQuery, MovementQuery, StockQuery},
+    ledger::{HoldQuery, MovementQuery},
 };
 
 use crate::{
     answer::Answer,
     extract::Query,
     problem::Problem,
-    wire::{self, Asked},
+    wire::{self, Asked, ItemsQuery},
 };
 
 /// `GET /v1/holds`
@@ -26,11 +26,14 @@ pub(crate) async fn holds(
 /// `GET /v1/stock`
 pub(crate) async fn stock(
     State(engine): State<Engine>,
-    Query(query): Query<StockQuery>,
+    Query(ItemsQuery { page, freshness }): Query<ItemsQuery>,
 ) -> Result<Answer, Problem> {
     let asked = Asked::now();
-    let page = engine.items(query).await?;
-    Ok(Answer::ok(wire::stock_page(&page, asked)))
+    let page = match freshness.copy() {
+        None => wire::stock_page(&engine.items(page).await?, asked),
+        Some(age) => wire::stock_page_of_copies(&engine.items_at_most(page, age).await?),
+    };
+    Ok(Answer::ok(page))
 }
 
 /// `GET /v1/movements`

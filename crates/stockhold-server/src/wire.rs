@@ -34,7 +34,7 @@ pub(crate) use field::{
     ReferenceWord, SkuWord, Units, parse, word,
 };
 pub(crate) use hold::HoldBody;
-pub(crate) use list_query::{FromQuery, LockQuery};
+pub(crate) use list_query::{FromQuery, ItemsQuery, LockQuery};
 pub(crate) use lock::{
     AcquireBody, LeaseBody, LockBody, LockPageBody, ReleaseLockBody, ReleasedBody, RenewBody,
     RenewedBody, held, lease, lock_page, released, renewed,
@@ -42,6 +42,7 @@ pub(crate) use lock::{
 pub(crate) use moment::{Asked, Rfc3339};
 pub(crate) use page::{
     HoldPageBody, MovementPageBody, StockPageBody, hold_page, movement_page, stock_page,
+    stock_page_of_copies,
 };
 pub(crate) use query::{Consistency, Freshness, ItemQuery, MaxAge, refuse_query};
 pub(crate) use request::{

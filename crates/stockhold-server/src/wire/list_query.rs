@@ -35,7 +35,13 @@ impl FromQuery for HoldQuery {
     }
 }
 
-impl FromQuery for StockQuery {
+/// Which stock items, and how fresh they have to be.
+pub(crate) struct ItemsQuery {
+    pub(crate) page: StockQuery,
+    pub(crate) freshness: Freshness,
+}
+
+impl FromQuery for ItemsQuery {
     fn from_query(uri: &Uri) -> Result<Self, Problem> {
         let (mut paging, mut prefix) = (Paging::<ItemKey>::default(), None);
         each_pair(uri, |name, value| match name {
@@ -43,7 +49,8 @@ impl FromQuery for StockQuery {
             _ => paging.take(name, value),
         })?;
         let prefix = prefix.unwrap_or_default();
-        Ok(Self { prefix, limit: paging.limit(), after: paging.from })
+        let page = StockQuery { prefix, limit: paging.limit(), after: paging.from };
+        Ok(Self { page, freshness: paging.freshness })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Pages of lists as they are sent.
 
 use serde::Serialize;
-use stockhold::{HoldId, HoldView, ItemKey, Movement, StockView, ledger::Page};
+use stockhold::{HoldId, HoldView, ItemKey, Movement, StockView, Told, ledger::Page};
 use utoipa::ToSchema;
 
 use super::{Asked, Cursor, HoldBody, ItemBody, MovementBody, write};
@@ -47,9 +47,19 @@ pub(crate) fn hold_page(page: &Page<HoldView, HoldId>, asked: Asked) -> Vec<u8> 
 
 /// Writes a page of stock items.
 pub(crate) fn stock_page(page: &Page<StockView, ItemKey>, asked: Asked) -> Vec<u8> {
-    let items = page.items.iter().map(|view| ItemBody::since(view, asked)).collect();
-    let next_cursor = page.next.as_ref().map(Cursor::of);
-    write(&StockPageBody { items, next_cursor }, room(page.items.len(), 384))
+    write_stock(page.items.iter().map(|view| ItemBody::since(view, asked)), page.next.as_ref())
+}
+
+/// Writes a page of stock items as they may still be.
+pub(crate) fn stock_page_of_copies(page: &Page<(Told, StockView), ItemKey>) -> Vec<u8> {
+    let items = page.items.iter().map(|(told, view)| ItemBody::told(view, *told));
+    write_stock(items, page.next.as_ref())
+}
+
+fn write_stock<'a>(items: impl Iterator<Item = ItemBody<'a>>, next: Option<&ItemKey>) -> Vec<u8> {
+    let items: Vec<_> = items.collect();
+    let room = room(items.len(), 384);
+    write(&StockPageBody { items, next_cursor: next.map(Cursor::of) }, room)
 }
 
 /// Writes a page of movements.

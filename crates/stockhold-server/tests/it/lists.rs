@@ -146,3 +146,31 @@ async fn a_wrong_query_of_a_list_is_named() {
         assert_eq!(problem["field"], field, "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_list_of_stock_may_be_put_together_from_copies() {
+    let server = Server::with_mugs(10).await;
+    server.put("/v1/stock/HAT", r#"{"on_hand":5}"#).await.expect(201);
+    let read = async |query: &str| {
+        let path = format!("/v1/stock?consistency=cached{query}");
+        let page = server.get(&path).await.expect(200).json();
+        let item = |item: &Value| {
+            assert!(item["stale"] == false && item["age_ms"].is_u64(), "{item}");
+            let text = |name: &str| item[name].as_str().unwrap().to_owned();
+            (text("sku"), item["held"].as_u64().unwrap(), text("origin"))
+        };
+        let items: Vec<_> = page["items"].as_array().unwrap().iter().map(item).collect();
+        (items, page["next_cursor"].as_str().map(str::to_owned))
+    };
+    let row = |sku: &str, held, origin: &str| (sku.to_owned(), held, origin.to_owned());
+    let (ledger, copy) = ("ledger", "l1");
+    assert_eq!(read("").await.0, [row("HAT", 0, ledger), row("MUG", 0, ledger)]);
+    assert_eq!(read("").await, (vec![row("HAT", 0, copy), row("MUG", 0, copy)], None));
+    server.hold_mugs(3).await;
+    assert_eq!(read("").await.0, [row("HAT", 0, copy), row("MUG", 3, ledger)]);
+    assert_eq!(read("&max_age_ms=0").await.0[0], row("HAT", 0, ledger));
+    let (first, next) = read("&limit=1&prefix=").await;
+    assert_eq!(first, [row("HAT", 0, copy)]);
+    let rest = read(&format!("&limit=1&cursor={}", next.unwrap())).await;
+    assert_eq!(rest, (vec![row("MUG", 3, copy)], None));
+}

@@ -8,7 +8,7 @@ use stockhold_core::{HoldId, HoldView, ItemKey, Movement, Rejection, StockView, 
 
 use super::{Engine, Shared};
 #[cfg(feature = "redis")]
-use crate::cache::{Health, Origin, Read};
+use crate::cache::{Health, Origin};
 use crate::{
     Error, Failure,
     batcher::silent,
@@ -116,14 +116,39 @@ impl Engine {
         item: &ItemKey,
         age: Option<Duration>,
     ) -> Result<(Told, StockView), Error> {
-        let cache = &self.shared.views.cache;
-        let read = match age {
-            Some(age) => cache.get_at_most(item, age).await,
-            None => cache.get(item).await,
-        };
-        let Read { value, origin, age, .. } = read.map_err(|failure| failure.again())?;
+        let told = self.shared.views.stock(item, age).await.map_err(|failure| failure.again())?;
         let unknown = || Rejection::UnknownSku { items: vec![Arc::new(item.clone())] };
-        Ok((Told { origin, age }, value.ok_or_else(unknown)?))
+        told.ok_or_else(|| unknown().into())
+    }
+
+    /// A page of [`Engine::items`], each as by [`Engine::stock_at_most`]. Items that were created elsewhere no longer
+    /// ago than that, or than a second without a bound, may be missing.
+    ///
+    /// # Errors
+    /// `Invalid` if `limit` is not from 1 to 1,000.
+    ///
+    /// ```
+    /// # use stockhold::{*, ledger::StockQuery};
+    /// use stockhold::cache::Origin;
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let engine = Engine::in_memory()?;
+    /// # let mug = ItemKey::at_default(Sku::new("MUG")?);
+    /// # engine.set_policy(&mug, Some(Quantity::ONE), None).await?;
+    /// engine.items_at_most(StockQuery::default(), None).await?;
+    /// let page = engine.items_at_most(StockQuery::default(), None).await?;
+    /// let (told, view) = &page.items[0];
+    /// assert_eq!((told.origin, view.item.available()), (Origin::L1, Quantity::ONE));
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "redis")]
+    pub async fn items_at_most(
+        &self,
+        query: StockQuery,
+        age: Option<Duration>,
+    ) -> Result<Page<(Told, StockView), ItemKey>, Error> {
+        query.check()?;
+        let page = self.shared.views.items(&query, age).await;
+        Ok(page.map_err(|failure| failure.again())?)
     }
 
     /// How copies of stock items fare.

@@ -9,19 +9,23 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use stockhold_core::{ItemKey, Limits, Outcome, Rejection, StockView};
 
-use self::doorkeeper::Doorkeeper;
-use super::PlaceRequest;
+use self::{
+    doorkeeper::Doorkeeper,
+    lists::{Lists, Names},
+};
+use super::{PlaceRequest, Told};
 use crate::{
     ByCopy, Error, Failure,
     batcher::Watcher,
-    cache::{CacheKey, CacheValue, Loaded, Loader, Policy, TieredCache},
-    ledger::Ledger,
+    cache::{CacheKey, CacheValue, Loaded, Loader, Policy, Read, TieredCache, Unchanged},
+    ledger::{ChangedItem, Ledger, Page, StockQuery},
     metrics::OfCache,
     redis::Redis,
 };
 
 mod coded;
 mod doorkeeper;
+mod lists;
 
 /// How copies of stock items are kept.
 #[derive(Clone, Debug)]
@@ -58,6 +62,7 @@ const LOADS: usize = 4;
 #[derive(Clone, Debug)]
 pub(super) struct Views {
     pub(super) cache: TieredCache<ItemKey, StockView>,
+    lists: Lists,
     redis: Option<Redis>,
     doorkeeper: Option<Arc<Doorkeeper>>,
 }
@@ -78,10 +83,45 @@ impl Views {
             builder = builder.redis(redis);
         }
         let cache = builder.start();
+        let lists = Lists::new(ledger, bytes / 8);
         // Only where the others tell what they change: a ledger that nobody shares refuses as fast by itself.
         let within = refuse_within.filter(|_| redis.is_some());
         let doorkeeper = within.map(|within| Doorkeeper::new(&cache, ledger, within, limits));
-        Self { cache, redis, doorkeeper: doorkeeper.map(Arc::new) }
+        Self { cache, lists, redis, doorkeeper: doorkeeper.map(Arc::new) }
+    }
+
+    /// A stock item, not older than that.
+    pub(super) async fn stock(
+        &self,
+        item: &ItemKey,
+        age: Option<Duration>,
+    ) -> Result<Option<(Told, StockView)>, Arc<Failure>> {
+        let read = match age {
+            Some(age) => self.cache.get_at_most(item, age).await,
+            None => self.cache.get(item).await,
+        };
+        Ok(told(read?))
+    }
+
+    /// A page of them, each not older than that; nor is any missing that was there longer ago.
+    pub(super) async fn items(
+        &self,
+        query: &StockQuery,
+        age: Option<Duration>,
+    ) -> Result<Page<(Told, StockView), ItemKey>, Arc<Failure>> {
+        let names = self.lists.names(query, age).await?;
+        let Some(Names { items, next }) = names.value else {
+            return Ok(Page { items: Vec::new(), next: None });
+        };
+        let reads = match age {
+            Some(age) => self.cache.get_many_at_most(&items, age).await,
+            None => self.cache.get_many(&items).await,
+        };
+        let mut page = Page { items: Vec::with_capacity(reads.len()), next };
+        for read in reads {
+            page.items.extend(told(read?));
+        }
+        Ok(page)
     }
 
     /// Why a place is refused, as far as copies can tell.
@@ -112,9 +152,12 @@ pub(super) fn namespace_of(ledger: &dyn Ledger, namespace: &str) -> String {
 }
 
 impl Watcher for Views {
-    fn changed(&self, items: &[(Arc<ItemKey>, u64)]) {
-        for (item, version) in items {
-            self.cache.invalidate_soon(item, *version);
+    fn changed(&self, items: &[ChangedItem]) {
+        for item in items {
+            self.cache.invalidate_soon(&item.key, item.version);
+        }
+        if items.iter().any(|item| item.is_new) {
+            self.lists.let_go();
         }
     }
 }
@@ -129,6 +172,17 @@ impl Loader<ItemKey, StockView> for FromLedger {
         let views = self.0.stock_of(&items).await?;
         Ok(views.into_iter().map(|view| view.map_or_else(Loaded::nothing, loaded)).collect())
     }
+
+    async fn unchanged(&self, known: &[(ItemKey, u64)]) -> Result<Unchanged, Failure> {
+        self.0.unchanged(known).await
+    }
+}
+
+/// A copy says of itself when it was made; it may have been found to be so later as well.
+fn told(read: Read<StockView>) -> Option<(Told, StockView)> {
+    let Read { value, origin, age, as_of, .. } = read;
+    let view = value?;
+    Some((Told { origin, age }, StockView { as_of: as_of.max(view.as_of), ..view }))
 }
 
 fn loaded(view: StockView) -> Loaded<StockView> {
@@ -150,5 +204,11 @@ impl CacheValue for StockView {
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         coded::decode(bytes)
+    }
+
+    fn weight(&self) -> u32 {
+        let ItemKey { sku, location } = &*self.item.key;
+        let names = sku.as_str().len().saturating_add(location.as_str().len());
+        u32::try_from(names.saturating_add(size_of::<Self>())).unwrap_or(u32::MAX)
     }
 }

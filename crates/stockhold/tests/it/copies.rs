@@ -2,16 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use stockhold::{
-    Adjustment, ByCopy, CacheOptions, Engine, Error, FailureKind, IdempotencyKey, PlaceRequest,
-    Told,
+    Adjustment, ByCopy, CacheOptions, Engine, Error, FailureKind, IdempotencyKey, Load, LoadMode,
+    PlaceRequest, Told,
     cache::Origin,
     clock::{Clock, SystemClock},
     conformance::ask::{self, item},
-    ledger::postgres::{PostgresLedger, PostgresOptions},
+    ledger::{
+        StockQuery,
+        postgres::{PostgresLedger, PostgresOptions},
+    },
     redis::Redis,
 };
-use stockhold_core::{HoldId, Rejection};
+use stockhold_core::{HoldId, Rejection, StockView};
 use stockhold_testkit::{PostgresServer, RedisServer};
 
 use crate::{
@@ -31,6 +35,7 @@ on_each_ledger! { one_thread:
     who_has_changed_an_item_reads_no_older_copy
     a_copy_has_what_became_of_holds_that_died
     an_item_that_nobody_knows_is_not_found
+    a_list_of_copies_has_what_was_done_here
 }
 
 async fn who_has_changed_an_item_reads_no_older_copy(kind: Kind) {
@@ -333,6 +338,99 @@ async fn a_copy_refuses_nothing_once_a_hold_may_have_died() {
     }
     let late = SystemClock.wall().since(held.expires_at);
     assert!(late < 300 * MILLISECOND, "{late:?}");
+}
+
+/// Each is read anew four times a second, though it is asked for less often than that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_sold_out_items_are_refused_by_copies() {
+    const ITEMS: usize = 3_000;
+    let (postgres, redis) = (PostgresServer::start(), RedisServer::start());
+    let ann = instance(&postgres, Some(&redis)).await;
+    let ben = instance(&postgres, Some(&redis)).await;
+    let skus: Vec<_> = (0..ITEMS).map(|n| format!("SKU-{n}")).collect();
+    count(&ann, &skus, 0).await;
+    let mut by_copies = 0;
+    let begun = SystemClock.boot();
+    while by_copies < ITEMS * 9 / 10 {
+        assert!(SystemClock.boot() - begun < 10 * SECOND, "copies refuse {by_copies}");
+        let asked = skus.iter().map(async |sku| place_keyed(&ben, None, &[(sku, 1)]).await);
+        let told = join_all(asked).await;
+        by_copies = told.iter().filter(|no| matches!(no, Err(Error::RejectedByCopy(_)))).count();
+        SystemClock.sleep(50 * MILLISECOND).await;
+    }
+    // What gets units elsewhere is on offer here, as soon as for any other.
+    count(&ann, &skus[7..8], 1).await;
+    let begun = SystemClock.boot();
+    while place_keyed(&ben, None, &[(&skus[7], 1)]).await.is_err() {
+        SystemClock.sleep(MILLISECOND).await;
+    }
+    let took = SystemClock.boot() - begun;
+    assert!(took <= 300 * MILLISECOND, "{took:?}");
+}
+
+/// There are so many of each.
+async fn count(engine: &Engine, skus: &[String], units: i64) {
+    let row =
+        |sku: &String| Load { item: item(sku), on_hand: ask::units(units), safety_stock: None };
+    let counted = engine.load(skus.iter().map(row).collect(), LoadMode::Count).await;
+    assert!(counted.iter().all(Result::is_ok));
+}
+
+/// The SKUs and available units of a page, and how many of them copies have answered.
+async fn page(engine: &Engine, age: Option<Duration>) -> (Vec<(String, i64)>, usize) {
+    let page = engine.items_at_most(StockQuery::default(), age).await.expect("it answers");
+    let copies = page.items.iter().filter(|(told, _)| told.origin == Origin::L1).count();
+    let item = |(_, view): &(Told, StockView)| {
+        (view.item.key.sku.to_string(), view.item.available().get())
+    };
+    (page.items.iter().map(item).collect(), copies)
+}
+
+async fn a_list_of_copies_has_what_was_done_here(kind: Kind) {
+    let shop = Shop::open(kind).await;
+    shop.create("MUG", 10).await;
+    shop.create("HAT", 5).await;
+    let both = |hats, mugs| vec![("HAT".to_owned(), hats), ("MUG".to_owned(), mugs)];
+    assert_eq!(page(&shop.engine, None).await, (both(5, 10), 0));
+    assert_eq!(page(&shop.engine, None).await, (both(5, 10), 2));
+    shop.hold("ann", &[("MUG", 3)]).await;
+    assert_eq!(page(&shop.engine, None).await, (both(5, 7), 1));
+    assert_eq!(page(&shop.engine, Some(60 * SECOND)).await, (both(5, 7), 2));
+    assert_eq!(page(&shop.engine, Some(Duration::ZERO)).await, (both(5, 7), 0));
+    shop.create("CAP", 1).await;
+    let mut three = both(5, 7);
+    three.insert(0, ("CAP".to_owned(), 1));
+    assert_eq!(page(&shop.engine, None).await, (three, 2));
+    let bad = StockQuery { limit: 0, ..StockQuery::default() };
+    assert!(shop.engine.items_at_most(bad, None).await.is_err());
+    shop.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_of_copies_is_as_young_as_it_has_to_be_and_outlives_the_ledger() {
+    let mut postgres = PostgresServer::start();
+    let (ann, ben) = (instance(&postgres, None).await, instance(&postgres, None).await);
+    create(&ann, "MUG", 10).await;
+    page(&ben, None).await;
+    for n in 1..=10 {
+        place(&ann, "MUG").await;
+        create(&ann, &format!("SKU-{n}"), 1).await;
+        SystemClock.sleep(20 * MILLISECOND).await;
+        let (items, _) = page(&ben, Some(15 * MILLISECOND)).await;
+        let mugs = items.iter().find(|(sku, _)| sku == "MUG").map(|(_, available)| *available);
+        assert_eq!((items.len(), mugs), (1 + n, Some(10 - i64::try_from(n).expect("few"))));
+    }
+    let (before, _) = page(&ben, None).await;
+    postgres.kill();
+    let late = ben.items_at_most(StockQuery::default(), Some(MILLISECOND)).await;
+    let Err(Error::Failed(failure)) = late else { panic!("{late:?}") };
+    assert_eq!(failure.kind, FailureKind::Unavailable);
+    let mut stale = ben.items_at_most(StockQuery::default(), None).await.expect("it is there");
+    while !stale.items.iter().all(|(told, _)| told.origin.is_stale()) {
+        SystemClock.sleep(20 * MILLISECOND).await;
+        stale = ben.items_at_most(StockQuery::default(), None).await.expect("it is there");
+    }
+    assert_eq!(stale.items.len(), before.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,9 +1,10 @@
 //! Servers that share copies of stock by Redis.
 
-use std::time::Duration;
+use std::{thread::JoinHandle, time::Duration};
 
 use stockhold::clock::{Clock, SystemClock};
-use stockhold_testkit::{PostgresServer, RedisServer};
+use stockhold_testkit::{PostgresServer, RedisServer, until};
+use tokio::task::JoinSet;
 
 use crate::shop::{Shop, stockhold};
 
@@ -79,6 +80,87 @@ async fn what_one_server_does_the_other_shows_soon_with_redis_and_without() {
     shop.expect_sound();
 }
 
+/// So many servers, over a Postgres that logs what it is asked.
+async fn watched(instances: usize, redis: &RedisServer) -> Shop {
+    let postgres = PostgresServer::set_up().with("log_statement", "all").start();
+    let mut shop = Shop::open_on(postgres, 0);
+    for _ in 0..instances {
+        shop.join(|command| {
+            command.args(["--redis", &redis.url()]);
+        });
+    }
+    shop.stock("MUG", 100).await;
+    for n in 0..instances {
+        wait_for(&shop, n, "up").await;
+    }
+    shop
+}
+
+/// How often Postgres was asked for stock items to make copies of.
+fn loads(shop: &Shop) -> usize {
+    let log = shop.postgres.log();
+    let is_load = |line: &&str| line.contains("AS wanted (sku") && line.contains("on_hand");
+    log.lines().filter(is_load).count()
+}
+
+/// Nobody reads stock items for so long.
+fn hinder_reads(shop: &Shop, time: Duration) -> JoinHandle<()> {
+    let sleep = format!("SELECT pg_sleep({})", time.as_secs_f64());
+    let hindering = shop.postgres.psql_beside(format!("BEGIN; LOCK TABLE stock; {sleep}; COMMIT"));
+    let locked = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted \
+        AND relation = 'stock'::regclass";
+    until(SOON, "the table to be locked", || match shop.count(locked) {
+        0 => Err("it is not"),
+        _ => Ok(()),
+    });
+    hindering
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_who_ask_eight_servers_for_a_cold_item_are_one_load() {
+    let redis = RedisServer::start();
+    let shop = watched(8, &redis).await;
+    let before = loads(&shop);
+    let hindering = hinder_reads(&shop, Duration::from_millis(700));
+    let asking: JoinSet<_> = (0..1_000)
+        .map(|n| {
+            let mut client = shop.keeper(n);
+            async move { client.get("/v1/stock/MUG?consistency=cached").await.expect_status(200) }
+        })
+        .collect();
+    for item in asking.join_all().await {
+        assert_eq!(item["on_hand"], 100);
+    }
+    hindering.join().unwrap();
+    assert_eq!(loads(&shop) - before, 1);
+    shop.expect_sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_was_to_load_that_was_killed_another_loads_within_the_lease() {
+    const LEASE: Duration = Duration::from_secs(1);
+    let redis = RedisServer::start();
+    let mut shop = watched(2, &redis).await;
+    let before = loads(&shop);
+    let hindering = hinder_reads(&shop, Duration::from_millis(300));
+    let mut client = shop.keeper(0);
+    let asked = tokio::spawn(async move { client.get("/v1/stock/MUG?consistency=cached").await });
+    until(SOON, "a lease", || match redis.cli(&["KEYS", "lease{stockhold*"]) {
+        none if none.is_empty() => Err("there is none"),
+        _ => Ok(()),
+    });
+    shop.instances[0].kill();
+    let begun = SystemClock.boot();
+    hindering.join().unwrap();
+    let (held, origin) = held(&shop, 1).await;
+    let took = SystemClock.boot() - begun;
+    assert_eq!((held, origin.as_str(), loads(&shop) - before), (0, "ledger", 2));
+    assert!(took < LEASE + Duration::from_millis(300), "{took:?}");
+    assert!(asked.await.unwrap().is_unknown());
+    shop.instances.remove(0);
+    shop.expect_sound();
+}
+
 /// What the doctor says of Redis: its verdict, what it found, and what to do.
 fn doctor(ledger: &str, redis: &str) -> [String; 3] {
     let mut command = stockhold(&["doctor", "--json", "--ledger", ledger]);
@@ -121,22 +203,11 @@ async fn a_server_starts_without_its_redis_and_finds_it_later() {
     shop.expect_sound();
 }
 
-/// The user of `deploy/redis.acl`, with this password.
-fn with_least_rights(redis: &RedisServer, password: &str) {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/redis.acl");
-    let text = std::fs::read_to_string(file).unwrap();
-    let line = text.lines().find(|line| line.starts_with("user ")).unwrap();
-    let rights = line.replace("replace-this-password", password);
-    let words: Vec<_> = rights.split_whitespace().skip(1).collect();
-    assert_eq!(redis.cli(&[&["ACL", "SETUSER"], &words[..]].concat()), "OK");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rights_of_the_acl_file_are_enough_and_the_password_is_in_no_log() {
-    const PASSWORD: &str = "planted-5e7d0c1f";
+    const PASSWORD: &str = RedisServer::PASSWORD;
     let redis = RedisServer::set_up().with_tcp().start();
-    with_least_rights(&redis, PASSWORD);
-    let url = format!("redis://stockhold:{PASSWORD}@{}", redis.address().unwrap());
+    let url = redis.url_at(redis.address().unwrap());
     let shop = Shop::open_with(2, |command| {
         command.args(["--redis", &url, "--log", "debug"]);
     });
@@ -167,7 +238,6 @@ async fn the_rights_of_the_acl_file_are_enough_and_the_password_is_in_no_log() {
         assert!(metrics.contains("stockhold_redis_errors_total{kind=\"denied\"} 0\n"), "{metrics}");
         assert!(!instance.log().contains(PASSWORD), "{}", instance.log());
     }
-    let log = redis.cli(&["ACL", "LOG"]);
-    assert!(log.trim().is_empty() || log == "(empty array)", "{log}");
+    assert_eq!(redis.denied(), None);
     shop.expect_sound();
 }

@@ -151,3 +151,84 @@ async fn slow_scenario_15_redis_dies_under_load_and_no_hold_fails() {
     assert_eq!(shop.units(0, "MUG").await[2], i64::from(sold));
     clients.expect_honest(&shop, &[("MUG", UNITS)], Duration::ZERO);
 }
+
+/// When somebody was answered, of those who were not sent away.
+type Answered = Arc<Mutex<Vec<Duration>>>;
+
+/// One of the herd: what it asks for is sold out for the most part.
+async fn ask(client: &mut Shopper, n: u32, round: u32) -> bool {
+    let (key, life) = (format!("{n}-{round}"), Duration::from_secs(1));
+    let told = match round % 4 {
+        0 => client.place(&key, &[("MUG", 1)], life).await,
+        3 => client.get("/v1/stock/HAT?consistency=cached&max_age_ms=250").await,
+        _ => client.place(&key, &[("HAT", 1)], life).await,
+    };
+    let expected = [201, 409, 409, 200][round as usize % 4];
+    told.expect_any(&[expected, 503]);
+    told.status() != 503
+}
+
+/// Asks from `from` to `until`: as fast as it is answered, or in a rhythm of its own.
+async fn herd(
+    mut client: Shopper,
+    (n, first): (u32, u32),
+    (from, until): (Duration, Duration),
+    period: Duration,
+    answered: Answered,
+) -> u32 {
+    let (mut next, mut round) = (from + period * n / CLIENTS, first);
+    while SystemClock.boot() < until {
+        SystemClock.sleep(next.saturating_sub(SystemClock.boot())).await;
+        if ask(&mut client, n, round).await {
+            answered.lock().unwrap().push(SystemClock.boot());
+        }
+        (next, round) = (next + period, round + 1);
+    }
+    round
+}
+
+/// Row 31: as many ask as were served with Redis, in a rhythm that does not wait for answers, and Redis is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_a_herd_that_comes_as_fast_as_before_is_served_while_redis_is_gone() {
+    const FAST: Duration = Duration::from_secs(4);
+    let mut redis = RedisServer::start();
+    let url = redis.url();
+    let shop = Shop::open_with(2, |command| {
+        command.args(["--redis", &url]);
+    });
+    shop.stock("MUG", 1_000_000).await;
+    shop.stock("HAT", 0).await;
+    let clients = Clients::new();
+    let come = async |first: u32, window, period, answered: &Answered| {
+        let herd: JoinSet<_> = (0..CLIENTS)
+            .map(|n| {
+                let client = clients.nth(&shop, n as usize);
+                herd(client, (n, first), window, period, Arc::clone(answered))
+            })
+            .collect();
+        herd.join_all().await.into_iter().max().unwrap_or(0)
+    };
+    let (begun, fast) = (SystemClock.boot(), Answered::default());
+    let rounds = come(0, (begun, begun + FAST), Duration::ZERO, &fast).await;
+    let second = Duration::from_secs(1);
+    let of = |answered: &Answered, from: Duration, to: Duration| {
+        let answered = answered.lock().unwrap();
+        answered.iter().filter(|at| (from..to).contains(*at)).count()
+    };
+    // Per second; the first one is for connecting.
+    let rate = of(&fast, begun + second, begun + FAST) / 3;
+    let period = second * CLIENTS / u32::try_from(rate).unwrap();
+    let (from, answered) = (SystemClock.boot(), Answered::default());
+    let (killed, over) = (from + 4 * second, from + 12 * second);
+    let killing = async {
+        SystemClock.sleep(killed.saturating_sub(SystemClock.boot())).await;
+        redis.kill();
+    };
+    tokio::join!(come(rounds, (from, over), period, &answered), killing);
+    let (up, down) = (of(&answered, from + second, killed) / 3, of(&answered, killed, over) / 8);
+    println!("{rate} a second were served with Redis; then {up}, and {down} without it");
+    assert!(down * 10 >= up * 8, "{down} instead of {up} a second");
+    let connections = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'postgres'";
+    assert!(shop.count(connections) <= 2 * 8 + 1);
+    clients.expect_honest(&shop, &[("MUG", 1_000_000), ("HAT", 0)], Duration::ZERO);
+}

@@ -82,7 +82,15 @@ impl Doorkeeper {
 
     /// The ledger was short of these: the next who ask for them may be refused here.
     pub(super) fn learn(&self, short: &[Shortage]) {
-        short.iter().for_each(|line| self.demand.note(&line.item));
+        short.iter().for_each(|line| self.want(&line.item));
+    }
+
+    /// A young copy is wanted, from now on and for a while.
+    fn want(&self, item: &ItemKey) {
+        // Whoever keeps it young comes by later.
+        if self.demand.note(item) || self.cache.peek(item).is_none() {
+            self.cache.refresh(item);
+        }
     }
 
     /// What asks for more than may be asked for is told so by the ledger.
@@ -105,7 +113,7 @@ impl Doorkeeper {
         // Of the others a copy is needed as well.
         for (read, (item, _)) in reads.iter().zip(lines.iter()) {
             if read.as_ref().is_none_or(|read| read.age > self.within / 2) {
-                self.demand.note(item);
+                self.want(item);
             }
         }
         let reads = reads.into_iter().collect::<Option<Vec<_>>>()?;

@@ -2,7 +2,7 @@
 //!
 //! Were each copy read anew by whoever finds it too old, a shop with many such items would never have young ones:
 //! each would be asked for less often than it gets old. So whoever finds one that gets old says so once, and for a
-//! while it is kept young, with all others of its sort in a few queries.
+//! while it is kept young, with all others of its sort: one question after the other, which of them have changed.
 
 use std::{
     collections::HashMap,
@@ -20,8 +20,8 @@ use crate::{
 
 /// For how long an item is kept young after somebody has last said that it gets old.
 const KEPT: Duration = Duration::from_secs(2);
-/// Not more than so many, or nothing else would be read: the others are told no by the ledger.
-const MOST: usize = 2_000;
+/// Not more than so many: the others are told no by the ledger. To ask it for so many versions takes it some 20 ms.
+const MOST: usize = 10_000;
 
 /// Items in demand, by when somebody last said so.
 #[derive(Debug, Default)]
@@ -31,17 +31,21 @@ pub(super) struct Demand {
 }
 
 impl Demand {
-    /// Somebody wants it, and its copy gets old.
-    pub(super) fn note(&self, item: &ItemKey) {
+    /// Somebody wants it, and its copy gets old. Says whether that is news.
+    pub(super) fn note(&self, item: &ItemKey) -> bool {
         let now = SystemClock.boot();
         let mut items = self.items();
         if let Some(at) = items.get_mut(item) {
             *at = now;
-        } else if items.len() < MOST {
+            return false;
+        }
+        let has_room = items.len() < MOST;
+        if has_room {
             items.insert(item.clone(), now);
             drop(items);
             self.wakes.notify_one();
         }
+        has_room
     }
 
     /// Those that are still in demand.
@@ -69,14 +73,13 @@ impl Demand {
                 continue;
             }
             drop(this);
-            for item in &items {
-                let copy = cache.peek(item);
-                // It takes a while to be read, and to be looked at again.
-                if copy.is_none_or(|copy| copy.age > within / 2) {
-                    cache.refresh(item);
-                }
-            }
-            SystemClock.sleep(within / 8).await;
+            let begun = SystemClock.boot();
+            // A ledger that does not answer has nothing to say about what it has changed: copies get too old.
+            let _ = cache.rejuvenate(&items).await;
+            let next = begun.saturating_add(within / 2);
+            // Nor is it asked without a pause, however long it takes.
+            let pause = next.saturating_sub(SystemClock.boot()).max(within / 8);
+            SystemClock.sleep(pause).await;
         }
     }
 
