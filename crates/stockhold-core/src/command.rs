@@ -1,6 +1,6 @@
 //! What can be asked of the ledger.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
     Digest, HoldId, IdempotencyKey, ItemKey, KeyId, OutOfRange, Owner, Quantity, Reason, Reference,
@@ -48,18 +48,24 @@ impl Basket {
     pub fn new(
         lines: impl IntoIterator<Item = (ItemKey, Quantity)>,
     ) -> Result<Self, InvalidBasket> {
-        let mut sums: BTreeMap<ItemKey, Quantity> = BTreeMap::new();
+        // Most have a line or two, and are sorted already.
+        let mut sums: Vec<(Arc<ItemKey>, Quantity)> = Vec::new();
         for (index, (item, units)) in lines.into_iter().enumerate() {
             if !units.is_positive() {
                 return Err(InvalidBasket::NotPositive { index });
             }
-            let sum = sums.entry(item).or_default();
-            *sum = sum.checked_add(units).map_err(|_| InvalidBasket::OutOfRange { index })?;
+            match sums.binary_search_by(|(known, _)| (**known).cmp(&item)) {
+                Ok(place) => {
+                    let sum = sums[place].1.checked_add(units);
+                    sums[place].1 = sum.map_err(|_| InvalidBasket::OutOfRange { index })?;
+                }
+                Err(place) => sums.insert(place, (Arc::new(item), units)),
+            }
         }
         if sums.is_empty() {
             return Err(InvalidBasket::Empty);
         }
-        Ok(Self(sums.into_iter().map(|(item, units)| (Arc::new(item), units)).collect()))
+        Ok(Self(sums))
     }
 
     /// The items with their units, sorted by item.

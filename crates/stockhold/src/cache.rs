@@ -324,6 +324,17 @@ impl<K: CacheKey, V: CacheValue> TieredCache<K, V> {
         Some(entry.told(Origin::L1, None, SystemClock.boot()))
     }
 
+    /// The same for whoever only looks at the value, its age and its moment on the source's clock.
+    pub(crate) fn look<T>(
+        &self,
+        key: &K,
+        now: Duration,
+        see: impl FnOnce(&V, Duration, Timestamp) -> T,
+    ) -> Option<T> {
+        let entry = self.shared.shelf.get(&key.name())?;
+        Some(see(entry.value.as_ref()?, entry.age(None, now), entry.as_of))
+    }
+
     /// Makes what this process has under these keys as young as can be: the source is asked once which of it has
     /// not changed. The rest is loaded, without anybody waiting for it. For whoever has to know what is young, of so
     /// much that the source would have too much to do with loading it.

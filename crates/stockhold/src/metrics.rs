@@ -39,6 +39,10 @@ pub(crate) use cached::OfCache;
 /// A label: its name, and one of a few words.
 type Label = (&'static str, &'static str);
 
+/// The end of a place for which there is not enough.
+#[cfg(feature = "redis")]
+const REFUSED: [Label; 2] = [("command", "place"), ("outcome", "insufficient_stock")];
+
 /// The numbers of one engine. They are counted whether anybody reads them or not.
 ///
 /// ```
@@ -57,6 +61,9 @@ type Label = (&'static str, &'static str);
 #[derive(Debug)]
 pub struct Metrics {
     commands: Family<[Label; 2], Counter>,
+    /// One of them, which is counted a million times a second.
+    #[cfg(feature = "redis")]
+    refused_by_copies: Counter,
     races: Counter,
     units: Family<[Label; 1], Counter>,
     batch_commands: Histogram,
@@ -76,8 +83,13 @@ pub struct Metrics {
 impl Metrics {
     pub(crate) fn of(ledger: &Arc<dyn Ledger>) -> Self {
         let seconds = || Histogram::new(exponential_buckets(0.000_25, 2.0, 16));
+        let commands = Family::default();
+        #[cfg(feature = "redis")]
+        let refused_by_copies = commands.get_or_create_owned(&REFUSED);
         let metrics = Self {
-            commands: Family::default(),
+            commands,
+            #[cfg(feature = "redis")]
+            refused_by_copies,
             races: Counter::default(),
             units: Family::default(),
             batch_commands: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
@@ -201,10 +213,10 @@ impl Metrics {
         self.count(verbs.into_iter().map(|verb| (verb, kind.code())));
     }
 
-    /// A command was refused without a transaction.
+    /// A place was refused without a transaction.
     #[cfg(feature = "redis")]
-    pub(crate) fn rejected(&self, verb: &'static str, code: &'static str) {
-        self.count(std::iter::once((verb, code)));
+    pub(crate) fn refused_by_copies(&self) {
+        self.refused_by_copies.inc();
     }
 
     pub(crate) fn verified(&self, report: &Report) {

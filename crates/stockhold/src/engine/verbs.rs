@@ -41,7 +41,7 @@ impl Engine {
     pub async fn place(&self, request: PlaceRequest) -> Result<Placed, Error> {
         #[cfg(feature = "redis")]
         if let Some(refusal) = self.shared.views.refusal(&request).await {
-            self.shared.metrics.rejected("place", refusal.rejection.code());
+            self.shared.metrics.refused_by_copies();
             return Err(Error::RejectedByCopy(Box::new(refusal)));
         }
         let placed = self.operate(Operation::Place(request)).await;

@@ -20,7 +20,7 @@ use self::demand::Demand;
 use super::super::PlaceRequest;
 use crate::{
     ByCopy, Failure,
-    cache::{Loaded, Loader, Origin, Read, TieredCache, gate::Gate},
+    cache::{Loaded, Loader, Origin, TieredCache, gate::Gate},
     clock::{Clock, SystemClock},
     ledger::Ledger,
 };
@@ -64,20 +64,17 @@ impl Doorkeeper {
         if request.replaces.is_some() || !self.is_allowed(&request.lines) {
             return None;
         }
-        let copies = self.copies(&request.lines)?;
-        let short = copies.shortages(&request.lines);
-        if short.is_empty() {
-            return None;
+        let now = SystemClock.boot();
+        let (refusal, age) = self.judge(&request.lines, now)?;
+        if let Some(key) = &request.key {
+            let is_known = self.knows(KeyId::of("place", key)).await;
+            // Looking for the key has taken its time.
+            let took = SystemClock.boot().saturating_sub(now);
+            if is_known || age.saturating_add(took) > self.within {
+                return None;
+            }
         }
-        if let Some(key) = &request.key
-            && self.knows(KeyId::of("place", key)).await
-        {
-            return None;
-        }
-        // Looking for the key has taken its time.
-        let is_young = SystemClock.boot().saturating_sub(copies.since) <= self.within;
-        let rejection = Rejection::InsufficientStock { lines: short, of: request.lines.len() };
-        is_young.then_some(ByCopy { rejection, origin: copies.origin, as_of: copies.as_of })
+        Some(refusal)
     }
 
     /// The ledger was short of these: the next who ask for them may be refused here.
@@ -88,7 +85,7 @@ impl Doorkeeper {
     /// A young copy is wanted, from now on and for a while.
     fn want(&self, item: &ItemKey) {
         // Whoever keeps it young comes by later.
-        if self.demand.note(item) || self.cache.peek(item).is_none() {
+        if self.demand.note(item) || self.look(item, SystemClock.boot()).is_none() {
             self.cache.refresh(item);
         }
     }
@@ -99,25 +96,37 @@ impl Doorkeeper {
             && lines.iter().all(|(_, units)| units <= self.limits.max_quantity)
     }
 
-    /// Copies of all lines, if one of them looks short, by a copy of whatever age: most places are none of our
-    /// business. None if one of them is too old, or may have got more units by a death since.
-    fn copies(&self, lines: &Basket) -> Option<Copies> {
-        let reads: Vec<_> = lines.iter().map(|(item, _)| self.cache.peek(item)).collect();
-        let is_short = |(read, (_, units)): (&Option<Read<StockView>>, (_, Quantity))| {
-            let view = read.as_ref().and_then(|read| read.value.as_ref());
-            view.is_some_and(|view| view.item.available() < units)
-        };
-        if !reads.iter().zip(lines.iter()).any(is_short) {
+    /// Why not, and how old the oldest copy is that says so. None if there is enough by copies of whatever age: most
+    /// places are none of our business; or if a copy is missing, too old, or outlived by a hold.
+    fn judge(&self, lines: &Basket, now: Duration) -> Option<(ByCopy, Duration)> {
+        let sights: Vec<_> = lines.iter().map(|(item, _)| self.look(item, now)).collect();
+        let short = shortages(lines, &sights);
+        if short.is_empty() {
             return None;
         }
         // Of the others a copy is needed as well.
-        for (read, (item, _)) in reads.iter().zip(lines.iter()) {
-            if read.as_ref().is_none_or(|read| read.age > self.within / 2) {
+        for ((item, _), sight) in lines.iter().zip(&sights) {
+            if sight.is_none_or(|sight| sight.age > self.within / 2) {
                 self.want(item);
             }
         }
-        let reads = reads.into_iter().collect::<Option<Vec<_>>>()?;
-        Copies::of(reads, self.within)
+        let is_sure = |sight: &Option<Sight>| sight.is_some_and(|sight| sight.is_sure(self.within));
+        if !sights.iter().all(is_sure) {
+            return None;
+        }
+        let Sight { age, as_of, .. } =
+            sights.into_iter().flatten().max_by_key(|sight| sight.age)?;
+        let rejection = Rejection::InsufficientStock { lines: short, of: lines.len() };
+        Some((ByCopy { rejection, origin: Origin::L1, as_of }, age))
+    }
+
+    fn look(&self, item: &ItemKey, now: Duration) -> Option<Sight> {
+        self.cache.look(item, now, |view, age, as_of| Sight {
+            available: view.item.available(),
+            next_due_at: view.next_due_at,
+            age,
+            as_of,
+        })
     }
 
     /// Whether something may have been done under this key.
@@ -126,46 +135,32 @@ impl Doorkeeper {
     }
 }
 
-/// Copies of all lines of a basket, none of which can have got more units by a death since.
-struct Copies {
-    views: Vec<StockView>,
-    /// Of the oldest: where it was, its moment on the ledger's clock, and on ours.
-    origin: Origin,
+/// What a copy says of an item.
+#[derive(Clone, Copy, Debug)]
+struct Sight {
+    available: Quantity,
+    next_due_at: Option<Timestamp>,
+    age: Duration,
+    /// Its moment, on the ledger's clock.
     as_of: Timestamp,
-    since: Duration,
 }
 
-impl Copies {
-    fn of(reads: Vec<Read<StockView>>, within: Duration) -> Option<Self> {
-        let now = SystemClock.boot();
-        let mut views = Vec::with_capacity(reads.len());
-        let mut oldest: Option<(Duration, Origin, Timestamp)> = None;
-        for Read { value, origin, age, as_of, .. } in reads {
-            let view = value.filter(|_| age <= within)?;
-            // The latest that it can be now, on the ledger's clock.
-            let on_its_clock = as_of.after(age);
-            if view.next_due_at.is_some_and(|due| due <= on_its_clock) {
-                return None;
-            }
-            views.push(view);
-            let since = now.saturating_sub(age);
-            if oldest.is_none_or(|(known, ..)| since < known) {
-                oldest = Some((since, origin, as_of));
-            }
-        }
-        let (since, origin, as_of) = oldest?;
-        Some(Self { views, origin, as_of, since })
+impl Sight {
+    /// Whether it is young, and no units can have come back since because a hold has died.
+    fn is_sure(&self, within: Duration) -> bool {
+        // The latest that it can be now, on the ledger's clock.
+        let now = self.as_of.after(self.age);
+        self.age <= within && self.next_due_at.is_none_or(|due| due > now)
     }
+}
 
-    fn shortages(&self, lines: &Basket) -> Vec<Shortage> {
-        let short = lines.iter().zip(&self.views).filter_map(|((item, requested), view)| {
-            let available = view.item.available();
-            let next_due_at = view.next_due_at;
-            let short = Shortage { item: Arc::clone(item), requested, available, next_due_at };
-            (available < requested).then_some(short)
-        });
-        short.collect()
-    }
+fn shortages(lines: &Basket, sights: &[Option<Sight>]) -> Vec<Shortage> {
+    let short = lines.iter().zip(sights).filter_map(|((item, requested), sight)| {
+        let Sight { available, next_due_at, .. } = (*sight)?;
+        let short = || Shortage { item: Arc::clone(item), requested, available, next_due_at };
+        (available < requested).then(short)
+    });
+    short.collect()
 }
 
 /// Which keys the ledger knows.

@@ -33,10 +33,13 @@ if lease then
 end
 
 local time = redis.call('TIME')
-local micros = time[1] * 1000000 + time[2]
--- Also while the clock stands behind, numbers rise.
-local number = string.format('%.0f', math.max(last + 1, micros))
+local micros = string.format('%06d', time[2])
+local number = time[1] .. micros
+if tonumber(last) >= tonumber(number) then
+  -- Also while the clock stands behind, numbers rise.
+  number = string.format('%.0f', last + 1)
+end
 redis.call('SET', KEYS[2], epoch .. ' ' .. number)
-local since = string.format('%.0f', math.floor(micros / 1000))
+local since = time[1] .. string.sub(micros, 1, 3)
 redis.call('SET', KEYS[1], epoch .. ' ' .. number .. ' ' .. since .. ' ' .. ARGV[1], 'PX', ARGV[2])
 return {'granted', number, tonumber(ARGV[2])}
