@@ -48,22 +48,26 @@ impl Basket {
     pub fn new(
         lines: impl IntoIterator<Item = (ItemKey, Quantity)>,
     ) -> Result<Self, InvalidBasket> {
-        // Most have a line or two, and are sorted already.
-        let mut sums: Vec<(Arc<ItemKey>, Quantity)> = Vec::new();
+        let mut given = Vec::new();
         for (index, (item, units)) in lines.into_iter().enumerate() {
             if !units.is_positive() {
                 return Err(InvalidBasket::NotPositive { index });
             }
-            match sums.binary_search_by(|(known, _)| (**known).cmp(&item)) {
-                Ok(place) => {
-                    let sum = sums[place].1.checked_add(units);
-                    sums[place].1 = sum.map_err(|_| InvalidBasket::OutOfRange { index })?;
-                }
-                Err(place) => sums.insert(place, (Arc::new(item), units)),
-            }
+            given.push((item, units, index));
         }
-        if sums.is_empty() {
+        if given.is_empty() {
             return Err(InvalidBasket::Empty);
+        }
+        given.sort_by(|(one, _, n), (other, _, m)| (one, n).cmp(&(other, m)));
+        let mut sums: Vec<(Arc<ItemKey>, Quantity)> = Vec::with_capacity(given.len());
+        for (item, units, index) in given {
+            match sums.last_mut().filter(|(last, _)| **last == item) {
+                Some((_, sum)) => {
+                    let added = sum.checked_add(units);
+                    *sum = added.map_err(|_| InvalidBasket::OutOfRange { index })?;
+                }
+                None => sums.push((Arc::new(item), units)),
+            }
         }
         Ok(Self(sums))
     }

@@ -4,7 +4,7 @@
 //! listens on a socket in its own folder, and keeps nothing on disk unless it is told to.
 //!
 //! Its URLs name the user of `deploy/redis.acl`: whatever is tested is tested with no more rights than that user has,
-//! and a test in which one was missing fails at its end.
+//! and a test in which one was missing fails when its server ends.
 
 use std::{
     collections::BTreeMap,
@@ -44,6 +44,9 @@ pub struct RedisServer {
     child: Option<Child>,
     set_up: RedisSetUp,
     port: Option<Port>,
+    /// Of a member of a Cluster, which the others talk to.
+    bus: Option<Port>,
+    is_paused: bool,
     folder: Folder,
 }
 
@@ -123,7 +126,9 @@ impl RedisSetUp {
     pub fn start(self) -> RedisServer {
         let port = (self.tcp == Tcp::FreePort).then(Port::claim);
         let folder = Folder::new(None, None);
-        let mut server = RedisServer { child: None, set_up: self, port, folder };
+        let bus = self.settings.contains_key("cluster-enabled").then(Port::claim);
+        let mut server =
+            RedisServer { child: None, set_up: self, port, bus, is_paused: false, folder };
         server.launch();
         server
     }
@@ -219,9 +224,14 @@ impl RedisServer {
     }
 
     /// `kill -9`.
+    ///
+    /// # Panics
+    /// When a right was missing; as whatever ends it.
     pub fn kill(&mut self) {
+        self.expect_rights();
         // Dropping kills.
         self.child = None;
+        self.is_paused = false;
     }
 
     /// Ends it in good order.
@@ -229,10 +239,12 @@ impl RedisServer {
     /// # Panics
     /// When it has not ended after 10 s.
     pub fn stop(&mut self) {
+        self.expect_rights();
         if let Some(mut child) = self.child.take() {
             child.resume();
             child.end(Signal::TERM, STOP);
         }
+        self.is_paused = false;
     }
 
     /// Starts it again, in good order or after a [`kill`](Self::kill), with what it has on disk.
@@ -276,11 +288,13 @@ impl RedisServer {
     /// Freezes it (`SIGSTOP`).
     pub fn pause(&mut self) {
         self.child.as_mut().expect("the server runs").pause();
+        self.is_paused = true;
     }
 
     /// Lets it go on.
     pub fn resume(&mut self) {
         self.child.as_mut().expect("the server runs").resume();
+        self.is_paused = false;
     }
 
     /// A replica of a server that has a port, with settings as that one has them. Returns when it
@@ -341,6 +355,9 @@ impl RedisServer {
             let kind = if self.set_up.tls.is_some() { "tls-port" } else { "port" };
             settings.insert(kind.to_owned(), port.number().to_string());
         }
+        if let Some(bus) = &self.bus {
+            settings.insert("cluster-port".to_owned(), bus.number().to_string());
+        }
         settings.extend(self.tls_settings());
         let settings: String =
             settings.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
@@ -350,9 +367,16 @@ impl RedisServer {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        if let Some(child) = self.child.as_mut().filter(|_| !std::thread::panicking()) {
-            child.resume();
-            // One that is short of memory, or reads its data, does not say.
+        if !std::thread::panicking() {
+            self.expect_rights();
+        }
+    }
+}
+
+impl RedisServer {
+    /// One that stands still, is short of memory or reads its data does not say.
+    fn expect_rights(&self) {
+        if self.child.is_some() && !self.is_paused {
             let log = self.try_cli(&["ACL", "LOG"]).unwrap_or_default();
             assert!(log.is_empty(), "a right is missing in deploy/redis.acl: {log}");
         }

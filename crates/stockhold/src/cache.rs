@@ -48,7 +48,7 @@ use self::{
     gate::Gate,
     link::Link,
     reading::{Way, late, sealed},
-    shelf::{Boarding, Name, Shelf},
+    shelf::{Boarding, Confirmed, Name, Shelf},
 };
 use crate::{
     Failure,
@@ -73,6 +73,9 @@ pub use policy::Policy;
 pub use read::{Origin, Read, Reason};
 
 use backlog::Backlog;
+
+/// So many values are confirmed before others have their turn.
+const TOGETHER: usize = 256;
 
 /// What values are found by.
 pub trait CacheKey: Clone + Send + Sync + 'static {
@@ -324,7 +327,8 @@ impl<K: CacheKey, V: CacheValue> TieredCache<K, V> {
         Some(entry.told(Origin::L1, None, SystemClock.boot()))
     }
 
-    /// The same for whoever only looks at the value, its age and its moment on the source's clock.
+    /// The same for whoever only looks at the value, and at how long ago it is known to have had this version: in
+    /// between, what the version does not count may have changed. And when that was, on the source's clock.
     pub(crate) fn look<T>(
         &self,
         key: &K,
@@ -332,37 +336,57 @@ impl<K: CacheKey, V: CacheValue> TieredCache<K, V> {
         see: impl FnOnce(&V, Duration, Timestamp) -> T,
     ) -> Option<T> {
         let entry = self.shared.shelf.get(&key.name())?;
-        Some(see(entry.value.as_ref()?, entry.age(None, now), entry.as_of))
+        let (age, as_of) = entry.confirmed_age(now);
+        Some(see(entry.value.as_ref()?, age, as_of))
     }
 
-    /// Makes what this process has under these keys as young as can be: the source is asked once which of it has
-    /// not changed. The rest is loaded, without anybody waiting for it. For whoever has to know what is young, of so
-    /// much that the source would have too much to do with loading it.
+    /// Makes sure of what this process has under these keys: the source is asked once which of it still has its
+    /// version. What has not, and what `is_over` by now on the source's clock, is loaded without anybody waiting for it.
+    /// For whoever has to know what is young, of so much that the source would have too much to do with loading it.
     ///
     /// # Errors
     /// The source has failed, or takes too long.
-    pub(crate) async fn rejuvenate(&self, keys: &[K]) -> Result<(), Failure> {
-        let (shared, mut known, mut entries) = (&self.shared, Vec::new(), Vec::new());
+    pub(crate) async fn confirm(
+        &self,
+        keys: &[K],
+        is_over: impl Fn(&V, Timestamp) -> bool,
+    ) -> Result<(), Failure> {
+        let (shared, since) = (&self.shared, SystemClock.boot());
+        let (mut known, mut entries) = (Vec::new(), Vec::new());
         for key in keys {
-            let entry = shared.shelf.get(&key.name()).filter(|entry| entry.value.is_some());
-            match entry {
-                Some(entry) => {
+            let name = Name::from(key.name());
+            let Some(entry) = shared.shelf.get(&name) else {
+                self.refresh(key);
+                continue;
+            };
+            let (age, as_of) = entry.confirmed_age(since);
+            match &entry.value {
+                Some(value) if !is_over(value, as_of.after(age)) => {
                     known.push((key.clone(), entry.version));
-                    entries.push(entry);
+                    entries.push((name, entry));
                 }
-                None => self.refresh(key),
+                None if shared.is_fresh(&entry, since) => {}
+                _ => self.refresh(key),
             }
         }
-        let (life, since) = (shared.link.life(), SystemClock.boot());
-        let limit = shared.policy.hard_deadline;
+        if known.is_empty() {
+            return Ok(());
+        }
+        let (since, limit) = (SystemClock.boot(), shared.policy.hard_deadline);
+        let known = Arc::new(known);
         let asked = within(&SystemClock, limit, shared.gate.unchanged(&known)).await;
         let Unchanged { are_same, as_of } = asked.unwrap_or_else(|| Err(late(limit)))?;
-        for (((key, _), entry), is_same) in known.iter().zip(entries).zip(are_same) {
+        let confirmed = Confirmed { since, as_of };
+        for (n, (((key, _), (name, entry)), is_same)) in
+            known.iter().zip(&entries).zip(are_same).enumerate()
+        {
             if is_same {
-                let name = Name::from(key.name());
-                shared.shelf.replace(&name, &shared.seen_again(&entry, life, since, as_of));
+                shared.shelf.confirm(name, entry, confirmed);
             } else {
                 self.refresh(key);
+            }
+            if n % TOGETHER == 0 {
+                tokio::task::yield_now().await;
             }
         }
         Ok(())

@@ -1,7 +1,9 @@
 //! A Redis Cluster: members that share the keys among them.
 
-use super::{RedisServer, START, cli};
+use super::{RedisServer, START};
 use crate::time::until;
+
+const SLOTS: usize = 16_384;
 
 /// Three or more members, each with a part of the slots.
 #[derive(Debug)]
@@ -19,12 +21,30 @@ impl RedisCluster {
         let set_up = RedisServer::set_up().with("cluster-enabled", "yes").with_tcp();
         let members: Vec<_> = (0..members).map(|_| set_up.clone().start()).collect();
         let cluster = Self { members };
-        let addresses = cluster.addresses();
-        let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
-        let create = [&["--cluster", "create"], &addresses[..], &["--cluster-yes"]].concat();
-        cli(&create).unwrap_or_else(|why| panic!("making a Cluster: {why}"));
+        cluster.share_slots();
+        cluster.meet();
         cluster.agree();
         cluster
+    }
+
+    fn share_slots(&self) {
+        let slots = |n: usize| n * SLOTS / self.members.len();
+        for (n, member) in self.members.iter().enumerate() {
+            let (first, last) = (slots(n).to_string(), (slots(n + 1) - 1).to_string());
+            member.cli(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
+            // Each begins with another one, or they would quarrel for a while.
+            member.cli(&["CLUSTER", "SET-CONFIG-EPOCH", &(n + 1).to_string()]);
+        }
+    }
+
+    /// The first one tells the others of each other.
+    fn meet(&self) {
+        for member in &self.members[1..] {
+            let address = member.address().expect("a member has a port");
+            let (host, port) = (address.ip().to_string(), address.port().to_string());
+            let bus = member.bus.as_ref().expect("a member has a bus").number().to_string();
+            self.members[0].cli(&["CLUSTER", "MEET", &host, &port, &bus]);
+        }
     }
 
     /// Waits until all members say that every slot has somebody.
@@ -55,7 +75,7 @@ impl RedisCluster {
         &self.members
     }
 
-    /// Which member has this key, by the account of the first one.
+    /// Which member has this key: the one that does not say who else has it.
     ///
     /// # Panics
     /// When none has.

@@ -51,12 +51,16 @@ impl<K: Send + 'static, V: Send + 'static> Gate<K, V> {
 
     /// Which of these have not changed at the source: a question that does not wait for loads, since it is one for
     /// all.
-    pub(crate) async fn unchanged(&self, known: &[(K, u64)]) -> Result<Unchanged, Failure>
+    pub(crate) async fn unchanged(&self, known: &Arc<Vec<(K, u64)>>) -> Result<Unchanged, Failure>
     where
         K: Sync,
     {
-        let unchanged = self.loader.unchanged(known).await?;
-        if unchanged.are_same.len() == known.len() { Ok(unchanged) } else { Err(miscounted()) }
+        let (loader, known) = (Arc::clone(&self.loader), Arc::clone(known));
+        let count = known.len();
+        // As below: a panic is told.
+        let asking = tokio::spawn(async move { loader.unchanged(&known).await });
+        let unchanged = asking.await.unwrap_or_else(|_| Err(broke_off()))?;
+        if unchanged.are_same.len() == count { Ok(unchanged) } else { Err(miscounted()) }
     }
 
     /// One of the loads that may run at once: loads what waits until nothing does.

@@ -279,6 +279,7 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
             version: loaded.version,
             as_of: loaded.as_of,
             since,
+            confirmed: None,
             stored,
             fresh_until: stored.saturating_add(ttl),
             cost,
@@ -287,25 +288,6 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
             origin: Origin::Source,
             is_told: self.policy.only_writer,
             is_outdated: false,
-        })
-    }
-
-    /// What the source has said that it still has. It would be heard of as long as before: Redis has it for no longer.
-    pub(super) fn seen_again(
-        &self,
-        entry: &Entry<V>,
-        life: u64,
-        since: Duration,
-        as_of: Timestamp,
-    ) -> Arc<Entry<V>> {
-        Arc::new(Entry {
-            value: entry.value.clone(),
-            as_of: as_of.max(entry.as_of),
-            since,
-            stored: SystemClock.boot(),
-            life,
-            is_told: entry.is_told && entry.life == life,
-            ..*entry
         })
     }
 
@@ -343,7 +325,7 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
         ttl.saturating_sub(left).saturating_add(hard_deadline).saturating_add(SLACK)
     }
 
-    fn is_fresh(&self, entry: &Entry<V>, now: Duration) -> bool {
+    pub(super) fn is_fresh(&self, entry: &Entry<V>, now: Duration) -> bool {
         let until = if self.policy.only_writer || entry.is_told && self.link.is_up() {
             entry.fresh_until
         } else {

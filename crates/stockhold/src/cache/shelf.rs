@@ -42,6 +42,8 @@ pub(super) struct Entry<V> {
     /// When the source was asked, or earlier, on the boot clock: nothing that was changed before is missing
     /// from the value.
     pub(super) since: Duration,
+    /// Up to when the source has said since that it has not changed.
+    pub(super) confirmed: Option<Confirmed>,
     /// When it came here, on the boot clock.
     pub(super) stored: Duration,
     /// Until when it is served without a word.
@@ -59,6 +61,15 @@ pub(super) struct Entry<V> {
     pub(super) is_told: bool,
     /// For those who have waited for it, and nobody after them.
     pub(super) is_outdated: bool,
+}
+
+/// A moment at which a value still had its version; what the version does not count may have changed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Confirmed {
+    /// On the boot clock.
+    pub(super) since: Duration,
+    /// On the source's clock.
+    pub(super) as_of: Timestamp,
 }
 
 /// How a load ended.
@@ -103,6 +114,18 @@ impl<V: Clone> Entry<V> {
         Read { value, version: self.version, origin, age, as_of }
     }
 
+    /// How long ago it is known to have had this version, and when that was on the source's clock.
+    pub(super) fn confirmed_age(&self, now: Duration) -> (Duration, Timestamp) {
+        let known = Confirmed { since: self.since, as_of: self.as_of };
+        let Confirmed { since, as_of } = self.confirmed.unwrap_or(known);
+        (now.saturating_sub(since.max(self.since)), as_of.max(self.as_of))
+    }
+
+    /// The same, of which the source has said that it has not changed.
+    pub(super) fn confirmed(&self, confirmed: Confirmed) -> Self {
+        Self { value: self.value.clone(), confirmed: Some(confirmed), ..*self }
+    }
+
     /// The same, and it would be heard of if it changed.
     pub(super) fn told_of(&self) -> Self {
         Self { value: self.value.clone(), is_told: true, ..*self }
@@ -130,7 +153,8 @@ pub(super) struct Shelf<V> {
 }
 
 type Hasher = std::hash::RandomState;
-type Flights<V> = HashMap<Name, Arc<Flight<V>>>;
+/// The loads of each key, the latest last.
+type Flights<V> = HashMap<Name, Vec<Arc<Flight<V>>>>;
 
 /// Whoever asked to load.
 pub(super) enum Boarding<V> {
@@ -161,8 +185,7 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
         self.values.get(name)
     }
 
-    /// Joins the load of this key if there is one that `suits`; else begins another one. The one before goes on for
-    /// those who wait for it already, and stores nothing: whoever invalidates would not find it any more.
+    /// Joins the latest load of this key if it `suits`; else begins another one beside it.
     pub(super) fn board(
         &self,
         name: &Name,
@@ -170,15 +193,14 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
         suits: impl FnOnce(&Flight<V>) -> bool,
     ) -> Boarding<V> {
         let mut flights = self.flights_of(name);
-        if let Some(flight) = flights.get(name).filter(|flight| suits(flight)) {
+        let of_key = flights.entry(Arc::clone(name)).or_default();
+        if let Some(flight) = of_key.last().filter(|flight| suits(flight)) {
             return Boarding::Passenger(Arc::clone(flight));
         }
         let (ended, _) = watch::channel(None);
         let is_poisoned = AtomicBool::new(false);
         let flight = Arc::new(Flight { is_poisoned, plan, ended });
-        if let Some(before) = flights.insert(Arc::clone(name), Arc::clone(&flight)) {
-            before.is_poisoned.store(true, Ordering::Relaxed);
-        }
+        of_key.push(Arc::clone(&flight));
         Boarding::Pilot(flight)
     }
 
@@ -191,11 +213,22 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
         {
             self.store(name, entry);
         }
-        if flights.get(name).is_some_and(|other| Arc::ptr_eq(other, flight)) {
-            flights.remove(name);
+        if let Some(of_key) = flights.get_mut(name) {
+            of_key.retain(|other| !Arc::ptr_eq(other, flight));
+            if of_key.is_empty() {
+                flights.remove(name);
+            }
         }
         drop(flights);
         flight.ended.send_replace(Some(ended));
+    }
+
+    /// Notes that a value has not changed, if it is still there.
+    pub(super) fn confirm(&self, name: &Name, known: &Arc<Entry<V>>, confirmed: Confirmed) {
+        let _flights = self.flights_of(name);
+        if self.values.get(name).is_some_and(|entry| Arc::ptr_eq(&entry, known)) {
+            self.values.insert(Arc::clone(name), Arc::new(known.confirmed(confirmed)));
+        }
     }
 
     /// Replaces an older value by one that comes from who has changed the source. Where there is none nothing is
@@ -207,13 +240,14 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
         }
     }
 
-    /// Versions only move forward; of the same one, what was read later is kept. The lock is held.
+    /// Versions only move forward; of the same one, what was read later is kept. What is gone from the source has no
+    /// version any more. The lock is held.
     fn store(&self, name: &Name, entry: &Arc<Entry<V>>) {
         let is_newer = |old: Arc<Entry<V>>| {
-            (entry.version, entry.since) >= (old.version, old.since)
-                || entry.life > old.life
-                // What is gone from the source has no version any more.
-                || entry.value.is_none()
+            let has_version = entry.value.is_some() && old.value.is_some();
+            let [new, old_version] =
+                [entry.version, old.version].map(|v| if has_version { v } else { 0 });
+            (new, entry.since) >= (old_version, old.since) || entry.life > old.life
         };
         if self.values.get(name).is_none_or(is_newer) {
             self.values.insert(Arc::clone(name), Arc::clone(entry));
@@ -223,11 +257,10 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
     /// From when this returns, neither what is there is served nor what loads bring that began before.
     pub(super) fn invalidate(&self, name: &[u8]) {
         let mut flights = self.flights_of(name);
-        if let Some((_, flight)) = flights.remove_entry(name) {
-            flight.is_poisoned.store(true, Ordering::Relaxed);
-            self.poisoned.fetch_add(1, Ordering::Relaxed);
+        if let Some((_, of_key)) = flights.remove_entry(name) {
+            of_key.iter().for_each(|flight| self.poison(flight));
             if self.ignores_poison {
-                flights.insert(Arc::from(name), flight);
+                flights.insert(Arc::from(name), of_key);
             }
         }
         self.values.invalidate(name);
@@ -235,14 +268,19 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
 
     /// The same for everything.
     pub(super) fn invalidate_all(&self) {
-        for flights in &self.flights {
-            let mut flights = flights.lock().unwrap_or_else(PoisonError::into_inner);
-            for (_, flight) in flights.drain() {
-                flight.is_poisoned.store(true, Ordering::Relaxed);
-                self.poisoned.fetch_add(1, Ordering::Relaxed);
-            }
+        // Whoever replaces a value holds one of the locks.
+        let mut all: Vec<_> = self.flights.iter().map(locked).collect();
+        for flight in
+            all.iter_mut().flat_map(|flights| flights.drain()).flat_map(|(_, of_key)| of_key)
+        {
+            self.poison(&flight);
         }
         self.values.invalidate_all();
+    }
+
+    fn poison(&self, flight: &Flight<V>) {
+        flight.is_poisoned.store(true, Ordering::Relaxed);
+        self.poisoned.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Makes a value older, so that the next reader looks for another one; it may still be served while
@@ -271,8 +309,12 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
 
     fn flights_of(&self, name: &[u8]) -> MutexGuard<'_, Flights<V>> {
         let hash = usize::try_from(self.hasher.hash_one(name) % LOCKS_U64).unwrap_or(0);
-        self.flights[hash].lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.flights[hash])
     }
+}
+
+fn locked<V>(flights: &Mutex<Flights<V>>) -> MutexGuard<'_, Flights<V>> {
+    flights.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 const LOCKS_U64: u64 = LOCKS as u64;

@@ -122,10 +122,12 @@ impl Engine {
     }
 
     /// A page of [`Engine::items`], each as by [`Engine::stock_at_most`]. Items that were created elsewhere no longer
-    /// ago than that, or than a second without a bound, may be missing.
+    /// ago than that, or than a second without a bound, may be missing; if nobody could say which there are, all of the
+    /// page is told as stale.
     ///
     /// # Errors
-    /// `Invalid` if `limit` is not from 1 to 1,000.
+    /// `Invalid` if `limit` is not from 1 to 1,000. `Unavailable` if the ledger has to be asked, for the page or for one
+    /// of its items, and does not answer.
     ///
     /// ```
     /// # use stockhold::{*, ledger::StockQuery};

@@ -30,7 +30,7 @@ mod lists;
 /// How copies of stock items are kept.
 #[derive(Clone, Debug)]
 pub struct CacheOptions {
-    /// Room for them in this process, in bytes: 64 MiB.
+    /// Room for them in this process, in bytes, of which an eighth is for lists: 64 MiB.
     pub bytes: u64,
     /// Where other instances over the same ledger find them as well; nowhere.
     pub redis: Option<Redis>,
@@ -78,14 +78,16 @@ impl Views {
         let only_writer = !ledger.is_shared();
         let policy = Policy { only_writer, loads: LOADS, ..Policy::default() };
         let loader = Arc::new(FromLedger(Arc::clone(ledger)));
-        let mut builder = TieredCache::builder(&namespace, loader).l1_bytes(bytes).policy(policy);
+        let for_lists = bytes / 8;
+        let mut builder = TieredCache::builder(&namespace, loader).policy(policy);
+        builder = builder.l1_bytes(bytes.saturating_sub(for_lists));
         if let Some(redis) = redis.clone() {
             builder = builder.redis(redis);
         }
         let cache = builder.start();
-        let lists = Lists::new(ledger, bytes / 8);
+        let lists = Lists::new(ledger, for_lists);
         // Only where the others tell what they change: a ledger that nobody shares refuses as fast by itself.
-        let within = refuse_within.filter(|_| redis.is_some());
+        let within = refuse_within.filter(|within| redis.is_some() && !within.is_zero());
         let doorkeeper = within.map(|within| Doorkeeper::new(&cache, ledger, within, limits));
         Self { cache, lists, redis, doorkeeper: doorkeeper.map(Arc::new) }
     }
@@ -113,13 +115,21 @@ impl Views {
         let Some(Names { items, next }) = names.value else {
             return Ok(Page { items: Vec::new(), next: None });
         };
+        // Past their time they lack what is new, and so does the page.
+        let of_page = |told: Told| {
+            if names.origin.is_stale() {
+                Told { origin: names.origin, age: told.age.max(names.age) }
+            } else {
+                told
+            }
+        };
         let reads = match age {
             Some(age) => self.cache.get_many_at_most(&items, age).await,
             None => self.cache.get_many(&items).await,
         };
         let mut page = Page { items: Vec::with_capacity(reads.len()), next };
         for read in reads {
-            page.items.extend(told(read?));
+            page.items.extend(told(read?).map(|(told, view)| (of_page(told), view)));
         }
         Ok(page)
     }

@@ -41,7 +41,7 @@ static INSPECT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lu
 const BUCKETS: u64 = 16;
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_millis(100);
-/// And all that one question takes, with connecting.
+/// And all that a question takes for which that was not enough: with connecting, and looking who is there.
 const QUESTION: Duration = Duration::from_millis(200);
 /// How long an answer may take when it is told of an epoch: who is told that this has failed makes another one.
 const OPENING: Duration = Duration::from_millis(500);

@@ -49,6 +49,7 @@ enum Guard {
     Life,
     Token,
     OnlyReplaces,
+    SameVersion,
 }
 
 /// What an actor remembers between two steps.
@@ -57,6 +58,7 @@ struct Memory {
     flight: Option<Arc<Flight<u64>>>,
     number: u64,
     life: u64,
+    asked: usize,
     is_told: bool,
     is_outdated: bool,
     entry: Option<Arc<Entry<u64>>>,
@@ -68,6 +70,8 @@ struct World<'a> {
     name: Name,
     without: Option<Guard>,
     source: u64,
+    /// What the source had after each step so far.
+    history: Vec<u64>,
     /// What Redis has: a value, or whoever may fill it in.
     value: Option<u64>,
     lease: Option<usize>,
@@ -175,13 +179,14 @@ impl World<'_> {
 
     fn keep(&self, step: usize, memory: &mut Memory) {
         match step {
-            0 => (memory.entry, memory.life) = (self.shelf.get(&self.name), self.life),
-            1 => memory.number = self.source,
+            0 => memory.entry = self.shelf.get(&self.name),
+            1 => (memory.number, memory.asked) = (self.source, self.history.len()),
             _ => {
-                let (Some(old), life) = (&memory.entry, memory.life) else { return };
-                if old.version == memory.number {
-                    let is_told = old.is_told && old.life == life;
-                    self.replace(Entry { life, is_told, ..entry(old.version) });
+                let Some(known) = memory.entry.as_ref() else { return };
+                let since = Duration::from_secs(memory.asked as u64);
+                let confirmed = Confirmed { since, as_of: Timestamp::default() };
+                if self.without == Some(Guard::SameVersion) || known.version == memory.number {
+                    self.shelf.confirm(&self.name, known, confirmed);
                 }
             }
         }
@@ -261,9 +266,15 @@ impl World<'_> {
     }
 
     fn is_honest(&self) -> bool {
-        self.served().is_none_or(|entry| {
-            entry.version >= self.owed && (!entry.is_told || entry.version >= self.owed_if_told)
-        })
+        let is_confirmed = |entry: &Entry<u64>| {
+            let asked = entry.confirmed.map_or(0, |confirmed| confirmed.since.as_secs());
+            let before = usize::try_from(asked).unwrap().checked_sub(1);
+            entry.version >= before.map_or(0, |before| self.history[before])
+        };
+        self.shelf.get(&self.name).is_none_or(|entry| is_confirmed(&entry))
+            && self.served().is_none_or(|entry| {
+                entry.version >= self.owed && (!entry.is_told || entry.version >= self.owed_if_told)
+            })
     }
 }
 
@@ -315,6 +326,7 @@ fn is_honest(
         name,
         without,
         source: 1,
+        history: Vec::new(),
         value: is_known.then_some(1),
         lease: None,
         floor: 0,
@@ -335,6 +347,7 @@ fn is_honest(
         let (step, memory) = &mut memories[*who];
         world.step(*who, actors[*who], *step, memory);
         *step += 1;
+        world.history.push(world.source);
         world.is_honest()
     })
 }
@@ -350,8 +363,8 @@ const PLAYS: [(&[Actor], bool, &[Guard]); 7] = {
         (&[Reader, Straight, Writer], false, &[Guard::Poison]),
         (&[Reader, ReaderElsewhere, WriterElsewhere], false, &[Guard::Poison, Guard::Token]),
         (&[Reader, WriterElsewhere, Link], false, &[Guard::Life]),
-        (&[Keeper, Publisher, WriterElsewhere], true, &[Guard::OnlyReplaces]),
-        (&[Keeper, WriterElsewhere, Link, Publisher], true, &[Guard::Life]),
+        (&[Keeper, Publisher, WriterElsewhere], true, &[Guard::OnlyReplaces, Guard::SameVersion]),
+        (&[Keeper, WriterElsewhere, Link, Publisher], true, &[Guard::Life, Guard::SameVersion]),
     ]
 };
 

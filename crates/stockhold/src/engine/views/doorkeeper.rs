@@ -21,7 +21,7 @@ use super::super::PlaceRequest;
 use crate::{
     ByCopy, Failure,
     cache::{Loaded, Loader, Origin, TieredCache, gate::Gate},
-    clock::{Clock, SystemClock},
+    clock::{Clock, SystemClock, within},
     ledger::Ledger,
 };
 
@@ -64,29 +64,34 @@ impl Doorkeeper {
         if request.replaces.is_some() || !self.is_allowed(&request.lines) {
             return None;
         }
-        let now = SystemClock.boot();
-        let (refusal, age) = self.judge(&request.lines, now)?;
-        if let Some(key) = &request.key {
-            let is_known = self.knows(KeyId::of("place", key)).await;
-            // Looking for the key has taken its time.
-            let took = SystemClock.boot().saturating_sub(now);
-            if is_known || age.saturating_add(took) > self.within {
-                return None;
-            }
-        }
-        Some(refusal)
+        let (refusal, age) = self.judge(&request.lines)?;
+        let Some(key) = &request.key else { return Some(refusal) };
+        // Whoever does not know in time need not be asked any more.
+        let left = self.within.saturating_sub(age);
+        let is_known = within(&SystemClock, left, self.knows(KeyId::of("place", key))).await;
+        // Looking for the key has taken its time: a hold may have died, or units have come back.
+        if is_known? { None } else { self.judge(&request.lines).map(|(refusal, _)| refusal) }
     }
 
     /// The ledger was short of these: the next who ask for them may be refused here.
     pub(super) fn learn(&self, short: &[Shortage]) {
-        short.iter().for_each(|line| self.want(&line.item));
+        for Shortage { item, .. } in short {
+            let is_new = self.demand.note(item);
+            // Whoever keeps it young comes by later.
+            if is_new || self.look(item, SystemClock.boot()).is_none() {
+                self.cache.refresh(item);
+            }
+        }
     }
 
-    /// A young copy is wanted, from now on and for a while.
-    fn want(&self, item: &ItemKey) {
-        // Whoever keeps it young comes by later.
-        if self.demand.note(item) || self.look(item, SystemClock.boot()).is_none() {
-            self.cache.refresh(item);
+    /// Of this item a young copy is needed as well. One that nobody has heard of may not exist.
+    fn want(&self, item: &ItemKey, sight: Option<Sight>) {
+        match sight {
+            Some(sight) if sight.age > self.within / 2 => {
+                self.demand.note(item);
+            }
+            None if self.cache.peek(item).is_none() => self.cache.refresh(item),
+            Some(_) | None => {}
         }
     }
 
@@ -98,18 +103,14 @@ impl Doorkeeper {
 
     /// Why not, and how old the oldest copy is that says so. None if there is enough by copies of whatever age: most
     /// places are none of our business; or if a copy is missing, too old, or outlived by a hold.
-    fn judge(&self, lines: &Basket, now: Duration) -> Option<(ByCopy, Duration)> {
+    fn judge(&self, lines: &Basket) -> Option<(ByCopy, Duration)> {
+        let now = SystemClock.boot();
         let sights: Vec<_> = lines.iter().map(|(item, _)| self.look(item, now)).collect();
         let short = shortages(lines, &sights);
         if short.is_empty() {
             return None;
         }
-        // Of the others a copy is needed as well.
-        for ((item, _), sight) in lines.iter().zip(&sights) {
-            if sight.is_none_or(|sight| sight.age > self.within / 2) {
-                self.want(item);
-            }
-        }
+        lines.iter().zip(&sights).for_each(|((item, _), sight)| self.want(item, *sight));
         let is_sure = |sight: &Option<Sight>| sight.is_some_and(|sight| sight.is_sure(self.within));
         if !sights.iter().all(is_sure) {
             return None;

@@ -9,9 +9,10 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use stockhold_core::{ItemKey, Location, Sku};
 
+use super::LOADS;
 use crate::{
     Failure,
-    cache::{CacheKey, CacheValue, Loaded, Loader, Read, TieredCache},
+    cache::{CacheKey, CacheValue, Loaded, Loader, Policy, Read, TieredCache},
     ledger::{Ledger, Page, StockQuery},
 };
 
@@ -29,7 +30,9 @@ pub(super) struct Names {
 impl Lists {
     pub(super) fn new(ledger: &Arc<dyn Ledger>, bytes: u64) -> Self {
         let loader = Arc::new(FromLedger(Arc::clone(ledger)));
-        Self(TieredCache::builder("lists", loader).l1_bytes(bytes).start())
+        // Nothing is gained by asking for many pages at once, and one that cannot be read would spoil the others.
+        let policy = Policy { loads: LOADS, keys_of_a_load: 1, ..Policy::default() };
+        Self(TieredCache::builder("lists", loader).l1_bytes(bytes).policy(policy).start())
     }
 
     /// The names of a page, not older than that.
@@ -67,6 +70,8 @@ impl Loader<StockQuery, Names> for FromLedger {
     }
 }
 
+/// What a name takes beside its bytes.
+const EACH: usize = 80;
 /// Stands in no name.
 const END: u8 = 0;
 
@@ -89,6 +94,14 @@ impl CacheValue for Names {
             bytes.push(END);
         }
         bytes
+    }
+
+    fn weight(&self) -> u32 {
+        let name =
+            |item: &ItemKey| item.sku.as_str().len().saturating_add(item.location.as_str().len());
+        let names = self.next.iter().chain(&*self.items).map(name);
+        let bytes = names.map(|name| name.saturating_add(EACH)).fold(0, usize::saturating_add);
+        u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {

@@ -1,6 +1,6 @@
 //! Each return code of each script, and what is behind a connection; against real servers.
 
-use stockhold_testkit::RedisServer;
+use stockhold_testkit::{RedisServer, redis::RedisCluster};
 
 use super::*;
 use crate::lock::rule::Grantor;
@@ -289,4 +289,35 @@ async fn a_redis_that_stands_still_is_unavailable_within_a_quarter_of_a_second()
     let took = SystemClock.boot().saturating_sub(begun);
     assert!(refused.is_err() && took < Duration::from_millis(250), "{took:?}");
     shop.server.resume();
+}
+
+#[tokio::test]
+async fn a_cluster_grants_locks_on_all_its_members_until_one_has_lost_what_it_had() {
+    let cluster = RedisCluster::start(3);
+    let leases = leases_at(&cluster.url());
+    let rule = rule(&leases, 7).await;
+    leases.open(&rule).await.unwrap();
+    let names: Vec<_> = (0..50).map(|n| name(&format!("n{n}"))).collect();
+    let (ann, ben) = (Token::random(), Token::random());
+    for name in &names {
+        let first = leases.acquire(&rule, name, &ann, ttl()).await.unwrap();
+        assert!(matches!(first, Some(Attempt::Granted { .. })), "{first:?}");
+        let second = leases.acquire(&rule, name, &ben, ttl()).await.unwrap();
+        assert!(matches!(second, Some(Attempt::Busy(_))), "{second:?}");
+    }
+    assert_eq!(leases.list(&rule, "n", None, 100).await.unwrap().len(), names.len());
+    let members = cluster.members().iter();
+    let had: Vec<_> =
+        members.map(|member| member.cli(&["KEYS", "lock*"]).lines().count()).collect();
+    assert!(had.iter().all(|locks| *locks > 0), "{had:?}");
+    cluster.members()[1].cli(&["FLUSHALL"]);
+    let (mut forgotten, mut busy) = (0, 0);
+    for name in &names {
+        match leases.acquire(&rule, name, &ben, ttl()).await.unwrap() {
+            None => forgotten += 1,
+            Some(Attempt::Busy(_)) => busy += 1,
+            Some(granted) => panic!("{name} is granted twice: {granted:?}"),
+        }
+    }
+    assert_eq!((forgotten, busy), (had[1], had[0] + had[2]));
 }

@@ -20,6 +20,7 @@ use crate::{
 
 /// For how long an item is kept young after somebody has last said that it gets old.
 const KEPT: Duration = Duration::from_secs(2);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 /// Not more than so many: the others are told no by the ledger. To ask it for so many versions takes it some 20 ms.
 const MOST: usize = 10_000;
 
@@ -74,11 +75,13 @@ impl Demand {
             }
             drop(this);
             let begun = SystemClock.boot();
-            // A ledger that does not answer has nothing to say about what it has changed: copies get too old.
-            let _ = cache.rejuvenate(&items).await;
+            // When a hold was to die, the next deadline is another one: also if it was extended, and nothing else has
+            // changed. A ledger that does not answer says nothing, and copies get too old.
+            let is_over = |view: &StockView, now| view.next_due_at.is_some_and(|due| due <= now);
+            let _ = cache.confirm(&items, is_over).await;
             let next = begun.saturating_add(within / 2);
             // Nor is it asked without a pause, however long it takes.
-            let pause = next.saturating_sub(SystemClock.boot()).max(within / 8);
+            let pause = next.saturating_sub(SystemClock.boot()).max(within / 8).max(SHORTEST_PAUSE);
             SystemClock.sleep(pause).await;
         }
     }
