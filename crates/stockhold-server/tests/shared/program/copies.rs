@@ -105,8 +105,8 @@ fn loads(shop: &Shop) -> usize {
 
 /// Nobody reads stock items until they are let.
 fn hinder_reads(shop: &Shop) -> JoinHandle<()> {
-    let until_let = "DO $$ BEGIN WHILE to_regclass('let_go') IS NULL LOOP PERFORM pg_sleep(0.01); \
-        END LOOP; END $$";
+    let until_let = "DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM pg_class WHERE relname = 'let_go') \
+        LOOP PERFORM pg_sleep(0.01); END LOOP; END $$";
     let hinder = format!("BEGIN; LOCK TABLE stock; {until_let}; COMMIT");
     let hindering = shop.postgres.psql_beside(hinder);
     let locked = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted \
