@@ -158,6 +158,7 @@ pub struct Engine {
     pub command_deadline: Lasting<100, { 5 * MINUTE }>,
     pub sweep_batch: Count<1, 100_000>,
     pub heartbeat: Lasting<10, { 2 * SECOND }>,
+    pub verify_every: Lasting<0, { 7 * DAY }>,
 }
 
 /// How long holds that have ended are kept.
@@ -212,6 +213,7 @@ impl Settings {
             command_deadline,
             sweep_batch,
             heartbeat,
+            verify_every,
         } = self.engine;
         stockhold::Settings {
             lanes: lanes.size(),
@@ -224,6 +226,7 @@ impl Settings {
             heartbeat: heartbeat.get(),
             retention: self.retention.age.get(),
             retention_pause: self.retention.pause.get(),
+            verify_every: verify_every.get(),
         }
     }
 

@@ -48,7 +48,7 @@ use self::{
     gate::Gate,
     link::Link,
     reading::{Way, late, sealed},
-    shelf::{Boarding, Confirmed, Name, Shelf},
+    shelf::{Boarding, Name, Shelf},
 };
 use crate::{
     Failure,
@@ -73,9 +73,6 @@ pub use policy::Policy;
 pub use read::{Origin, Read, Reason};
 
 use backlog::Backlog;
-
-/// So many values are confirmed before others have their turn.
-const TOGETHER: usize = 256;
 
 /// What values are found by.
 pub trait CacheKey: Clone + Send + Sync + 'static {
@@ -354,8 +351,7 @@ impl<K: CacheKey, V: CacheValue> TieredCache<K, V> {
         let (shared, since) = (&self.shared, SystemClock.boot());
         let (mut known, mut entries) = (Vec::new(), Vec::new());
         for key in keys {
-            let name = Name::from(key.name());
-            let Some(entry) = shared.shelf.get(&name) else {
+            let Some(entry) = shared.shelf.get(&key.name()) else {
                 self.refresh(key);
                 continue;
             };
@@ -363,7 +359,7 @@ impl<K: CacheKey, V: CacheValue> TieredCache<K, V> {
             match &entry.value {
                 Some(value) if !is_over(value, as_of.after(age)) => {
                     known.push((key.clone(), entry.version));
-                    entries.push((name, entry));
+                    entries.push(entry);
                 }
                 None if shared.is_fresh(&entry, since) => {}
                 _ => self.refresh(key),
@@ -376,17 +372,12 @@ impl<K: CacheKey, V: CacheValue> TieredCache<K, V> {
         let known = Arc::new(known);
         let asked = within(&SystemClock, limit, shared.gate.unchanged(&known)).await;
         let Unchanged { are_same, as_of } = asked.unwrap_or_else(|| Err(late(limit)))?;
-        let confirmed = Confirmed { since, as_of };
-        for (n, (((key, _), (name, entry)), is_same)) in
-            known.iter().zip(&entries).zip(are_same).enumerate()
-        {
+        // Of an entry that is gone by now it is true as well.
+        for (((key, _), entry), is_same) in known.iter().zip(&entries).zip(are_same) {
             if is_same {
-                shared.shelf.confirm(name, entry, confirmed);
+                entry.confirm(since, as_of);
             } else {
                 self.refresh(key);
-            }
-            if n % TOGETHER == 0 {
-                tokio::task::yield_now().await;
             }
         }
         Ok(())

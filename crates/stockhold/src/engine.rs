@@ -185,6 +185,7 @@ impl EngineBuilder {
             clock: Arc::clone(&clock),
             locks: locks.clone(),
             settings: settings.clone(),
+            metrics: Arc::clone(&metrics),
         };
         tasks.push(tokio::spawn(keeper.run(stopped)));
         let tasks = Mutex::new(tasks);

@@ -1,18 +1,18 @@
 //! The keeper: removes holds that have been over for long enough, so that the ledger does not
-//! grow for ever.
+//! grow for ever; and recomputes the invariants, if it is told to.
 //!
 //! It goes through the old holds in small steps, and rests after each for as long as the step
 //! took. So it has at most half of the ledger's time, and a hold that is placed meanwhile waits for
 //! one step at most.
 //!
-//! Of all instances that share a ledger, one does so at a time, under a lock. Two at once would do no harm, but the
+//! Of all instances that share a ledger, one does either at a time, under a lock. Two at once would do no harm, but the
 //! same work twice.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use stockhold_core::HoldId;
 use tokio::{sync::watch, task::yield_now};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     Failure, Settings,
@@ -21,16 +21,23 @@ use crate::{
     error::chain,
     ledger::{Ledger, Retired},
     lock::{LeaseTtl, LockError, LockName, Locks},
+    metrics::Metrics,
 };
 
 /// Holds that are looked at in one step.
 const STEP: usize = 200;
-/// The lock of whoever does so.
-const LOCK: &str = "stockhold/retention";
+/// The locks of whoever does so.
+const RETENTION: &str = "stockhold/retention";
+const VERIFY: &str = "stockhold/verify";
 /// How long another one waits for whoever has died at it.
 const LEASE: Duration = Duration::from_secs(30);
 /// How long one goes on at most.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What is done under it, for people.
+fn what(lock: &str) -> &'static str {
+    if lock == VERIFY { "the check of the invariants" } else { "the removal of old holds" }
+}
 
 #[derive(Debug)]
 pub(crate) struct Keeper {
@@ -38,46 +45,77 @@ pub(crate) struct Keeper {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) locks: Locks,
     pub(crate) settings: Settings,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Keeper {
     /// Works until told to stop.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
-        let work = async {
-            loop {
-                self.pass_alone().await;
-                self.clock.sleep(self.settings.retention_pause).await;
-            }
-        };
         tokio::select! {
-            () = work => {}
+            () = self.tidy_up() => {}
+            () = self.look_after() => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
     }
 
-    /// Once more, unless another instance does so now.
-    async fn pass_alone(&self) {
+    async fn tidy_up(&self) {
+        loop {
+            if self.alone(RETENTION, self.pass()).await
+                && let Err(error) = self.locks.fenced().backend().tidy().await
+            {
+                warn!(error = %chain(&error), "old locks cannot be removed");
+            }
+            self.clock.sleep(self.settings.retention_pause).await;
+        }
+    }
+
+    async fn look_after(&self) {
+        let every = self.settings.verify_every;
+        while !every.is_zero() {
+            self.clock.sleep(every).await;
+            self.alone(VERIFY, self.verify()).await;
+        }
+        pending().await
+    }
+
+    /// Does it, unless another instance does so now; says whether it did.
+    async fn alone(&self, lock: &'static str, work: impl Future<Output = ()>) -> bool {
         // It does not matter if another one still believes to have the lock: see above.
         let locks = self.locks.fenced();
-        let granted = match (LockName::new(LOCK), LeaseTtl::new(LEASE)) {
+        let granted = match (LockName::new(lock), LeaseTtl::new(LEASE)) {
             (Ok(name), Ok(ttl)) => locks.try_acquire(&name, ttl).await,
-            _ => return,
+            _ => return false,
         };
         let lease = match granted {
             Ok(lease) => lease,
-            Err(LockError::Busy { .. }) => return,
+            Err(LockError::Busy { .. }) => return false,
             Err(error) => {
-                return warn!(error = %chain(&error), "old holds are not removed: no lock is to be had");
+                warn!(lock, error = %chain(&error), "{} waits: no lock is to be had", what(lock));
+                return false;
             }
         };
         let alive = lease.keep_alive(LONGEST);
-        if lease.run(self.pass()).await.is_err() {
-            warn!("the lock was lost while old holds were removed: the rest is removed next time");
+        if lease.run(work).await.is_err() {
+            warn!(
+                lock,
+                "{} was broken off, for its lock was lost: it is done next time",
+                what(lock)
+            );
         }
         drop(alive);
         lease.release().await;
-        if let Err(error) = locks.backend().tidy().await {
-            warn!(error = %chain(&error), "old locks cannot be removed");
+        true
+    }
+
+    async fn verify(&self) {
+        match self.ledger.verify().await {
+            Ok(report) => {
+                self.metrics.verified(&report);
+                for violation in &report.violations {
+                    error!(%violation, "an invariant is broken");
+                }
+            }
+            Err(failure) => warn!(error = %failure.chain(), "the invariants cannot be recomputed"),
         }
     }
 

@@ -31,6 +31,9 @@ pub struct Settings {
     pub retention: Duration,
     /// How often holds are looked for that need not be kept any longer: 1 h.
     pub retention_pause: Duration,
+    /// How often the invariants are recomputed, as [`Engine::verify`](crate::Engine::verify) does, by one instance at a
+    /// time; what is broken is logged and counted. Zero, the default: never by itself.
+    pub verify_every: Duration,
 }
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -49,6 +52,7 @@ impl Default for Settings {
             heartbeat: Duration::from_secs(1),
             retention: DAY.saturating_mul(30),
             retention_pause: HOUR,
+            verify_every: Duration::ZERO,
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{
     CacheKey, CacheValue, Loaded, ORIGINS, Origin, Policy, Read, Reason, Shared,
     depot::{Depot, Filled, Found, Token, random_token},
     link::Heard,
-    shelf::{Boarding, Ended, Entry, Flight, Name, Plan},
+    shelf::{Boarding, Confirmed, Ended, Entry, Flight, Name, Plan},
 };
 use crate::{
     Failure, FailureKind,
@@ -279,7 +279,7 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
             version: loaded.version,
             as_of: loaded.as_of,
             since,
-            confirmed: None,
+            confirmed: Confirmed::default(),
             stored,
             fresh_until: stored.saturating_add(ttl),
             cost,

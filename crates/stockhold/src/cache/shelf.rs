@@ -13,7 +13,7 @@ use std::{
     hash::BuildHasher,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -43,7 +43,7 @@ pub(super) struct Entry<V> {
     /// from the value.
     pub(super) since: Duration,
     /// Up to when the source has said since that it has not changed.
-    pub(super) confirmed: Option<Confirmed>,
+    pub(super) confirmed: Confirmed,
     /// When it came here, on the boot clock.
     pub(super) stored: Duration,
     /// Until when it is served without a word.
@@ -63,13 +63,30 @@ pub(super) struct Entry<V> {
     pub(super) is_outdated: bool,
 }
 
-/// A moment at which a value still had its version; what the version does not count may have changed.
-#[derive(Clone, Copy, Debug)]
+/// The last moment of which it is known that a value still had its version; what the version does not count may have
+/// changed. It moves on in place: an entry that is confirmed eight times a second is not made anew each time.
+#[derive(Debug, Default)]
 pub(super) struct Confirmed {
-    /// On the boot clock.
-    pub(super) since: Duration,
-    /// On the source's clock.
-    pub(super) as_of: Timestamp,
+    /// On the boot clock, in nanoseconds; 0: never.
+    since: AtomicU64,
+    /// On the source's clock, in milliseconds.
+    as_of: AtomicI64,
+}
+
+impl Confirmed {
+    /// Never earlier than before. The later half is written first and read last: who reads in between takes the
+    /// source's time to be later than it is, and a copy to be older.
+    fn move_on(&self, since: Duration, as_of: Timestamp) {
+        self.as_of.fetch_max(as_of.as_millis(), Ordering::Relaxed);
+        let since = u64::try_from(since.as_nanos()).unwrap_or(0);
+        self.since.fetch_max(since, Ordering::Release);
+    }
+
+    fn get(&self) -> Option<(Duration, Timestamp)> {
+        let since = self.since.load(Ordering::Acquire);
+        let as_of = Timestamp::from_millis(self.as_of.load(Ordering::Relaxed));
+        (since > 0).then(|| (Duration::from_nanos(since), as_of))
+    }
 }
 
 /// How a load ended.
@@ -116,29 +133,34 @@ impl<V: Clone> Entry<V> {
 
     /// How long ago it is known to have had this version, and when that was on the source's clock.
     pub(super) fn confirmed_age(&self, now: Duration) -> (Duration, Timestamp) {
-        let known = Confirmed { since: self.since, as_of: self.as_of };
-        let Confirmed { since, as_of } = self.confirmed.unwrap_or(known);
+        let (since, as_of) = self.confirmed.get().unwrap_or((self.since, self.as_of));
         (now.saturating_sub(since.max(self.since)), as_of.max(self.as_of))
     }
 
-    /// The same, of which the source has said that it has not changed.
-    pub(super) fn confirmed(&self, confirmed: Confirmed) -> Self {
-        Self { value: self.value.clone(), confirmed: Some(confirmed), ..*self }
+    /// The source was asked at that moment of the boot clock, and has said that it still had this version at the
+    /// other, on its own.
+    pub(super) fn confirm(&self, since: Duration, as_of: Timestamp) {
+        self.confirmed.move_on(since, as_of);
+    }
+
+    fn copy(&self) -> Self {
+        // Whoever keeps it young confirms the copy as well.
+        Self { value: self.value.clone(), confirmed: Confirmed::default(), ..*self }
     }
 
     /// The same, and it would be heard of if it changed.
     pub(super) fn told_of(&self) -> Self {
-        Self { value: self.value.clone(), is_told: true, ..*self }
+        Self { is_told: true, ..self.copy() }
     }
 
     /// The same, for those who have waited for it and nobody after them.
     pub(super) fn outdated(&self) -> Self {
-        Self { value: self.value.clone(), is_outdated: true, ..*self }
+        Self { is_outdated: true, ..self.copy() }
     }
 
     /// The same, served no more unless it may be stale.
     pub(super) fn past_its_time(&self) -> Self {
-        Self { value: self.value.clone(), fresh_until: Duration::ZERO, ..*self }
+        Self { fresh_until: Duration::ZERO, ..self.copy() }
     }
 }
 
@@ -221,14 +243,6 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
         }
         drop(flights);
         flight.ended.send_replace(Some(ended));
-    }
-
-    /// Notes that a value has not changed, if it is still there.
-    pub(super) fn confirm(&self, name: &Name, known: &Arc<Entry<V>>, confirmed: Confirmed) {
-        let _flights = self.flights_of(name);
-        if self.values.get(name).is_some_and(|entry| Arc::ptr_eq(&entry, known)) {
-            self.values.insert(Arc::clone(name), Arc::new(known.confirmed(confirmed)));
-        }
     }
 
     /// Replaces an older value by one that comes from who has changed the source. Where there is none nothing is

@@ -830,7 +830,7 @@ fn entry(number: u64) -> Entry<u64> {
         version: number,
         as_of: Timestamp::default(),
         since: Duration::ZERO,
-        confirmed: None,
+        confirmed: Confirmed::default(),
         stored: Duration::ZERO,
         fresh_until: Duration::MAX,
         cost: Duration::ZERO,

@@ -1,15 +1,20 @@
 //! What the engine tells a monitoring system is what has happened.
 
+use std::time::Duration;
+
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use stockhold::{FailureKind, Settings, fault::Fault, ledger::Alarms};
 
 use crate::{
     batcher::busy,
     fixture::{Kind, Sqlite},
-    shop::{MILLISECOND, SECOND, Shop, all, done, lasting, part, request, settle, word},
+    shop::{
+        MILLISECOND, SECOND, Shop, all, done, eventually, lasting, part, request, settle, word,
+    },
 };
 
 on_each_ledger! { one_thread:
+    the_invariants_are_recomputed_when_it_is_time
     commands_are_counted_by_what_became_of_them
     units_are_counted_by_what_became_of_them
     what_waits_and_what_is_active_is_told
@@ -48,6 +53,25 @@ impl Numbers {
     fn units(&self, transition: &str) -> f64 {
         self.get(&format!("stockhold_units_total{{transition=\"{transition}\"}}"))
     }
+}
+
+async fn the_invariants_are_recomputed_when_it_is_time(kind: Kind) {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    const NAME: &str = "stockhold_invariant_violations";
+    let shop = Shop::open_with(kind, |builder| {
+        let settings = Settings { verify_every: HOUR, ..Settings::default() };
+        builder.settings(settings).without_sweeper()
+    });
+    let shop = shop.await;
+    shop.create("MUG", 2).await;
+    settle().await;
+    shop.clock.advance(HOUR - SECOND);
+    settle().await;
+    assert!(!Numbers::of(&shop).has(NAME));
+    shop.clock.advance(SECOND);
+    eventually("they are recomputed", async || Numbers::of(&shop).has(NAME)).await;
+    assert!(Numbers::of(&shop).0.contains(&format!("{NAME}_total{{invariant=\"I1\"}} 0\n")));
+    shop.finish().await;
 }
 
 async fn commands_are_counted_by_what_became_of_them(kind: Kind) {

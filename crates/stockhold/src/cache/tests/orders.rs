@@ -184,9 +184,8 @@ impl World<'_> {
             _ => {
                 let Some(known) = memory.entry.as_ref() else { return };
                 let since = Duration::from_secs(memory.asked as u64);
-                let confirmed = Confirmed { since, as_of: Timestamp::default() };
                 if self.without == Some(Guard::SameVersion) || known.version == memory.number {
-                    self.shelf.confirm(&self.name, known, confirmed);
+                    known.confirm(since, Timestamp::default());
                 }
             }
         }
@@ -267,7 +266,8 @@ impl World<'_> {
 
     fn is_honest(&self) -> bool {
         let is_confirmed = |entry: &Entry<u64>| {
-            let asked = entry.confirmed.map_or(0, |confirmed| confirmed.since.as_secs());
+            let (age, _) = entry.confirmed_age(Duration::MAX);
+            let asked = (Duration::MAX - age).as_secs();
             let before = usize::try_from(asked).unwrap().checked_sub(1);
             entry.version >= before.map_or(0, |before| self.history[before])
         };
