@@ -292,7 +292,7 @@ impl<K: CacheKey, V: CacheValue> TieredCache<K, V> {
     /// # Errors
     /// The source has failed, and there is no value that may be served all the same.
     pub async fn get(&self, key: &K) -> Result<Read<V>, Arc<Failure>> {
-        self.shared.get(key, None).await
+        self.read(key, None).await
     }
 
     /// The same, not older than that when it was asked for: else the source is asked.
@@ -300,12 +300,12 @@ impl<K: CacheKey, V: CacheValue> TieredCache<K, V> {
     /// # Errors
     /// The source has failed.
     pub async fn get_at_most(&self, key: &K, age: Duration) -> Result<Read<V>, Arc<Failure>> {
-        self.shared.get(key, Some(age)).await
+        self.read(key, Some(age)).await
     }
 
     /// The same as [`get`](Self::get) for many keys at once, in their order.
     pub async fn get_many(&self, keys: &[K]) -> Vec<Result<Read<V>, Arc<Failure>>> {
-        self.shared.get_many(keys, None).await
+        self.read_many(keys, None).await
     }
 
     /// The same as [`get_at_most`](Self::get_at_most) for many keys at once, in their order.
@@ -314,7 +314,25 @@ impl<K: CacheKey, V: CacheValue> TieredCache<K, V> {
         keys: &[K],
         age: Duration,
     ) -> Vec<Result<Read<V>, Arc<Failure>>> {
-        self.shared.get_many(keys, Some(age)).await
+        self.read_many(keys, Some(age)).await
+    }
+
+    /// As [`get`](Self::get), or with a bound as [`get_at_most`](Self::get_at_most).
+    pub(crate) async fn read(
+        &self,
+        key: &K,
+        most: Option<Duration>,
+    ) -> Result<Read<V>, Arc<Failure>> {
+        self.shared.get(key, most).await
+    }
+
+    /// The same for many keys at once, in their order.
+    pub(crate) async fn read_many(
+        &self,
+        keys: &[K],
+        most: Option<Duration>,
+    ) -> Vec<Result<Read<V>, Arc<Failure>>> {
+        self.shared.get_many(keys, most).await
     }
 
     /// What this process has under a key, however old; nothing is loaded.

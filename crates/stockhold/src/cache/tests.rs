@@ -149,6 +149,12 @@ async fn value(cache: &TestCache, key: &'static str) -> (Option<u64>, Origin) {
     (read.value, read.origin)
 }
 
+/// The same in a task of its own.
+fn reading(cache: &TestCache, key: &'static str) -> tokio::task::JoinHandle<(Option<u64>, Origin)> {
+    let cache = cache.clone();
+    tokio::spawn(async move { value(&cache, key).await })
+}
+
 /// Reads until it is so: what others were told takes its way.
 async fn reads_soon(cache: &TestCache, key: &'static str, number: u64) {
     let begun = SystemClock.boot();
@@ -205,15 +211,9 @@ async fn a_thousand_who_want_the_same_are_one_load() {
 async fn who_stops_waiting_does_not_stop_the_load_of_others() {
     let source = Source::holding(&[("MUG", 5)]);
     let cache = alone(&source);
-    let first = tokio::spawn({
-        let cache = cache.clone();
-        async move { value(&cache, "MUG").await }
-    });
+    let first = reading(&cache, "MUG");
     source.has_begun(1).await;
-    let second = tokio::spawn({
-        let cache = cache.clone();
-        async move { value(&cache, "MUG").await }
-    });
+    let second = reading(&cache, "MUG");
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
     source.let_end(1);
@@ -225,17 +225,11 @@ async fn who_stops_waiting_does_not_stop_the_load_of_others() {
 async fn what_was_loaded_before_an_invalidation_is_not_kept() {
     let source = Source::holding(&[("MUG", 5)]);
     let cache = alone(&source);
-    let before = tokio::spawn({
-        let cache = cache.clone();
-        async move { value(&cache, "MUG").await }
-    });
+    let before = reading(&cache, "MUG");
     source.has_begun(1).await;
     source.set("MUG", 6);
     assert_eq!(cache.invalidate(&"MUG", 6).await, Invalidated::Applied);
-    let after = tokio::spawn({
-        let cache = cache.clone();
-        async move { value(&cache, "MUG").await }
-    });
+    let after = reading(&cache, "MUG");
     source.has_begun(2).await;
     source.let_end(2);
     // It began before.
@@ -351,10 +345,7 @@ async fn what_has_not_changed_is_confirmed_and_the_rest_is_loaded() {
 async fn a_load_that_was_overtaken_is_kept_until_the_other_one_ends() {
     let source = Source::holding(&[("MUG", 5)]);
     let cache = alone(&source);
-    let first = tokio::spawn({
-        let cache = cache.clone();
-        async move { value(&cache, "MUG").await }
-    });
+    let first = reading(&cache, "MUG");
     source.has_begun(1).await;
     let second = tokio::spawn({
         let cache = cache.clone();

@@ -98,11 +98,7 @@ impl Views {
         item: &ItemKey,
         age: Option<Duration>,
     ) -> Result<Option<(Told, StockView)>, Arc<Failure>> {
-        let read = match age {
-            Some(age) => self.cache.get_at_most(item, age).await,
-            None => self.cache.get(item).await,
-        };
-        Ok(told(read?))
+        self.cache.read(item, age).await.map(told)
     }
 
     /// A page of them, each not older than that; nor is any missing that was there longer ago.
@@ -123,10 +119,7 @@ impl Views {
                 told
             }
         };
-        let reads = match age {
-            Some(age) => self.cache.get_many_at_most(&items, age).await,
-            None => self.cache.get_many(&items).await,
-        };
+        let reads = self.cache.read_many(&items, age).await;
         let mut page = Page { items: Vec::with_capacity(reads.len()), next };
         for read in reads {
             page.items.extend(told(read?).map(|(told, view)| (of_page(told), view)));
@@ -188,11 +181,9 @@ impl Loader<ItemKey, StockView> for FromLedger {
     }
 }
 
-/// A copy says of itself when it was made; it may have been found to be so later as well.
 fn told(read: Read<StockView>) -> Option<(Told, StockView)> {
-    let Read { value, origin, age, as_of, .. } = read;
-    let view = value?;
-    Some((Told { origin, age }, StockView { as_of: as_of.max(view.as_of), ..view }))
+    let Read { value, origin, age, .. } = read;
+    Some((Told { origin, age }, value?))
 }
 
 fn loaded(view: StockView) -> Loaded<StockView> {

@@ -41,10 +41,7 @@ impl Lists {
         query: &StockQuery,
         age: Option<Duration>,
     ) -> Result<Read<Names>, Arc<Failure>> {
-        match age {
-            Some(age) => self.0.get_at_most(query, age).await,
-            None => self.0.get(query).await,
-        }
+        self.0.read(query, age).await
     }
 
     /// There is an item that there was not.
