@@ -73,6 +73,7 @@ pub use policy::Policy;
 pub use read::{Origin, Read, Reason};
 
 use backlog::Backlog;
+pub(crate) use shelf::Kept;
 
 /// What values are found by.
 pub trait CacheKey: Clone + Send + Sync + 'static {
@@ -350,9 +351,29 @@ impl<K: CacheKey, V: CacheValue> TieredCache<K, V> {
         now: Duration,
         see: impl FnOnce(&V, Duration, Timestamp) -> T,
     ) -> Option<T> {
-        let entry = self.shared.shelf.get(&key.name())?;
-        let (age, as_of) = entry.confirmed_age(now);
-        Some(see(entry.value.as_ref()?, age, as_of))
+        self.shared.shelf.get(&key.name())?.seen(now, see)
+    }
+
+    /// What this process has under a key, for whoever looks at it again and again.
+    pub(crate) fn keep(&self, key: &K) -> Option<Kept<V>> {
+        let (shelf, name) = (&self.shared.shelf, key.name());
+        shelf.keep_since(shelf.turn(&name), &name)
+    }
+
+    /// Whether it is still what this process has, for all that is known.
+    pub(crate) fn has(&self, kept: &Kept<V>) -> bool {
+        self.shared.shelf.has(kept)
+    }
+
+    /// The same as [`look`](Self::look), for a fraction of what looking for it costs. None as well if it may be
+    /// something else by now.
+    pub(crate) fn look_at<T>(
+        &self,
+        kept: &Kept<V>,
+        now: Duration,
+        see: impl FnOnce(&V, Duration, Timestamp) -> T,
+    ) -> Option<T> {
+        if self.has(kept) { kept.entry.seen(now, see) } else { None }
     }
 
     /// Makes sure of what this process has under these keys: the source is asked once which of it still has its

@@ -10,6 +10,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     hash::BuildHasher,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -30,6 +31,8 @@ pub(super) type Name = Arc<[u8]>;
 
 /// Keys are spread over so many locks.
 const LOCKS: usize = 64;
+/// And over so many counters of what was taken away.
+const TURNS: usize = 4_096;
 
 /// What is stored.
 #[derive(Debug)]
@@ -137,6 +140,16 @@ impl<V: Clone> Entry<V> {
         (now.saturating_sub(since.max(self.since)), as_of.max(self.as_of))
     }
 
+    /// What it has, how long ago it is known to have had this version, and when that was on the source's clock.
+    pub(super) fn seen<T>(
+        &self,
+        now: Duration,
+        see: impl FnOnce(&V, Duration, Timestamp) -> T,
+    ) -> Option<T> {
+        let (age, as_of) = self.confirmed_age(now);
+        Some(see(self.value.as_ref()?, age, as_of))
+    }
+
     /// The source was asked at that moment of the boot clock, and has said that it still had this version at the
     /// other, on its own.
     pub(super) fn confirm(&self, since: Duration, as_of: Timestamp) {
@@ -164,10 +177,30 @@ impl<V: Clone> Entry<V> {
     }
 }
 
+/// What somebody keeps at hand who need not look for it each time, as long as [`Shelf::has`] it.
+pub(crate) struct Kept<V> {
+    pub(super) entry: Arc<Entry<V>>,
+    turn: Turn,
+}
+
+impl<V> fmt::Debug for Kept<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").field("version", &self.entry.version).finish_non_exhaustive()
+    }
+}
+
+/// How often something was taken away or replaced that shares a counter with a key.
+#[derive(Clone, Copy)]
+pub(super) struct Turn {
+    of: usize,
+    count: u64,
+}
+
 /// Values, and the loads that are on their way.
 pub(super) struct Shelf<V> {
     values: Cache<Name, Arc<Entry<V>>, Hasher>,
     flights: Box<[Mutex<Flights<V>>]>,
+    turns: Box<[AtomicU64]>,
     hasher: Hasher,
     poisoned: AtomicU64,
     /// Made not to look at the mark, to show that a test notices.
@@ -199,12 +232,28 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
             .time_to_live(keep)
             .build_with_hasher(hasher.clone());
         let flights = (0..LOCKS).map(|_| Mutex::default()).collect();
+        let turns = (0..TURNS).map(|_| AtomicU64::default()).collect();
         let (poisoned, ignores_poison) = (AtomicU64::new(0), false);
-        Self { values, flights, hasher, poisoned, ignores_poison }
+        Self { values, flights, turns, hasher, poisoned, ignores_poison }
     }
 
     pub(super) fn get(&self, name: &[u8]) -> Option<Arc<Entry<V>>> {
         self.values.get(name)
+    }
+
+    /// The turn of a key; what is found after that may be kept.
+    pub(super) fn turn(&self, name: &[u8]) -> Turn {
+        let of = place(self.hasher.hash_one(name), TURNS);
+        Turn { of, count: self.turns[of].load(Ordering::Acquire) }
+    }
+
+    pub(super) fn keep_since(&self, turn: Turn, name: &[u8]) -> Option<Kept<V>> {
+        Some(Kept { entry: self.get(name)?, turn })
+    }
+
+    /// Whether it was neither taken away nor replaced since it is kept; perhaps not even if that was another key.
+    pub(super) fn has(&self, kept: &Kept<V>) -> bool {
+        self.turns[kept.turn.of].load(Ordering::Acquire) == kept.turn.count
     }
 
     /// Joins the latest load of this key if it `suits`; else begins another one beside it.
@@ -265,7 +314,14 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
         };
         if self.values.get(name).is_none_or(is_newer) {
             self.values.insert(Arc::clone(name), Arc::clone(entry));
+            self.next_turn(name);
         }
+    }
+
+    /// What was kept of this key is old from now on. After it was taken away or replaced: who has seen this turn does
+    /// not find it any more.
+    fn next_turn(&self, name: &[u8]) {
+        self.turns[self.turn(name).of].fetch_add(1, Ordering::Release);
     }
 
     /// From when this returns, neither what is there is served nor what loads bring that began before.
@@ -278,6 +334,7 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
             }
         }
         self.values.invalidate(name);
+        self.next_turn(name);
     }
 
     /// The same for everything.
@@ -290,6 +347,9 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
             self.poison(&flight);
         }
         self.values.invalidate_all();
+        for turn in &self.turns {
+            turn.fetch_add(1, Ordering::Release);
+        }
     }
 
     fn poison(&self, flight: &Flight<V>) {
@@ -303,6 +363,7 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
         let _flights = self.flights_of(name);
         if let Some(entry) = self.values.get(name) {
             self.values.insert(Arc::clone(name), Arc::new(entry.past_its_time()));
+            self.next_turn(name);
         }
     }
 
@@ -322,16 +383,19 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
     }
 
     fn flights_of(&self, name: &[u8]) -> MutexGuard<'_, Flights<V>> {
-        let hash = usize::try_from(self.hasher.hash_one(name) % LOCKS_U64).unwrap_or(0);
-        locked(&self.flights[hash])
+        locked(&self.flights[place(self.hasher.hash_one(name), LOCKS)])
     }
+}
+
+/// One of so many.
+fn place(hash: u64, of: usize) -> usize {
+    usize::try_from(hash % of as u64).unwrap_or(0)
 }
 
 fn locked<V>(flights: &Mutex<Flights<V>>) -> MutexGuard<'_, Flights<V>> {
     flights.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-const LOCKS_U64: u64 = LOCKS as u64;
 /// What an entry takes beside its name and its value.
 const OVERHEAD: u32 = 160;
 

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     depot::random_token,
-    shelf::{Confirmed, Entry, Flight, Plan},
+    shelf::{Confirmed, Entry, Flight, Plan, Turn},
     *,
 };
 use crate::FailureKind;
@@ -383,6 +383,29 @@ async fn what_is_invalidated_while_the_source_is_asked_does_not_come_back() {
 }
 
 #[tokio::test]
+async fn what_is_kept_at_hand_is_what_is_there_or_nothing() {
+    let source = Source::with(&[("MUG", 5)]);
+    let cache = alone(&source);
+    let seen = |kept: &Kept<u64>| cache.look_at(kept, SystemClock.boot(), |number, _, _| *number);
+    assert!(cache.keep(&"MUG").is_none());
+    let changes: [&dyn Fn(); 3] =
+        [&|| cache.invalidate_soon(&"MUG", 6), &|| cache.expire(&"MUG"), &|| cache.clear()];
+    for (n, change) in changes.into_iter().enumerate() {
+        value(&cache, "MUG").await;
+        let kept = cache.keep(&"MUG").unwrap();
+        assert_eq!(seen(&kept), Some(5));
+        change();
+        assert_eq!(seen(&kept), None, "after change {n}");
+    }
+    value(&cache, "MUG").await;
+    let kept = cache.keep(&"MUG").unwrap();
+    source.set("MUG", 6);
+    cache.get_at_most(&"MUG", Duration::ZERO).await.unwrap();
+    assert_eq!(seen(&kept), None);
+    assert_eq!(seen(&cache.keep(&"MUG").unwrap()), Some(6));
+}
+
+#[tokio::test]
 async fn a_source_that_does_not_say_what_has_changed_confirms_nothing() {
     let source = Source::with(&[("MUG", 5)]);
     let cache = alone(&source);
@@ -729,18 +752,24 @@ async fn reads_are_as_young_as_they_say(writers_wait: bool) {
     let reading = (0..6).map(|n| {
         let (cache, ledger) = (caches[n % 3].clone(), Arc::clone(&ledger));
         tokio::spawn(async move {
+            let mut kept: [Option<Kept<u64>>; 8] = Default::default();
             for turn in 0..READS / 6 {
                 let key = rand::random_range(0..8);
                 ledger.check(key, &cache.get(&key).await.unwrap());
-                let confirmed = cache.look(&key, SystemClock.boot(), |number, age, as_of| Read {
+                let now = SystemClock.boot();
+                let see = |number: &u64, age, as_of| Read {
                     value: Some(*number),
                     version: *number,
                     origin: Origin::L1,
                     age,
                     as_of,
-                });
-                if let Some(read) = confirmed {
-                    ledger.check(key, &read);
+                };
+                let at_hand = kept[key].as_ref().and_then(|kept| cache.look_at(kept, now, see));
+                if at_hand.is_none() {
+                    kept[key] = cache.keep(&key);
+                }
+                for read in [cache.look(&key, now, see), at_hand].iter().flatten() {
+                    ledger.check(key, read);
                 }
                 if turn % 64 == 0 {
                     SystemClock.sleep(Duration::from_millis(1)).await;

@@ -20,6 +20,8 @@ enum Actor {
     WriterElsewhere,
     /// Asks the source whether it still has what is here.
     Keeper,
+    /// Keeps at hand what is here.
+    Holder,
     /// Hands in what it has read from the source.
     Publisher,
     /// Breaks, and comes back.
@@ -36,7 +38,7 @@ impl Actor {
             | Self::WriterElsewhere
             | Self::Keeper
             | Self::Publisher => 3,
-            Self::Link => 2,
+            Self::Holder | Self::Link => 2,
         }
     }
 }
@@ -50,6 +52,7 @@ enum Guard {
     Token,
     OnlyReplaces,
     SameVersion,
+    Turn,
 }
 
 /// What an actor remembers between two steps.
@@ -62,12 +65,15 @@ struct Memory {
     is_told: bool,
     is_outdated: bool,
     entry: Option<Arc<Entry<u64>>>,
+    turn: Option<Turn>,
 }
 
 /// One key, everywhere.
 struct World<'a> {
     shelf: &'a Shelf<u64>,
     name: Name,
+    /// What somebody here keeps at hand.
+    kept: Option<Kept<u64>>,
     without: Option<Guard>,
     source: u64,
     /// What the source had after each step so far.
@@ -100,6 +106,10 @@ impl World<'_> {
             Actor::Writer => self.write(step, memory),
             Actor::WriterElsewhere => self.write_elsewhere(step, memory),
             Actor::Keeper => self.keep(step, memory),
+            Actor::Holder => match (step, memory.turn) {
+                (1, Some(turn)) => self.kept = self.shelf.keep_since(turn, &self.name),
+                _ => memory.turn = Some(self.shelf.turn(&self.name)),
+            },
             Actor::Publisher => self.publish(step, memory),
             Actor::Link => self.break_or_return(step),
         }
@@ -260,8 +270,18 @@ impl World<'_> {
 
     /// What a reader would be served without a word.
     fn served(&self) -> Option<Arc<Entry<u64>>> {
-        let ignores_life = self.without == Some(Guard::Life);
-        self.shelf.get(&self.name).filter(|entry| ignores_life || entry.life == self.life)
+        self.shelf.get(&self.name).filter(|entry| self.is_of_this_life(entry))
+    }
+
+    /// And whoever keeps something at hand.
+    fn at_hand(&self) -> Option<Arc<Entry<u64>>> {
+        let has = |kept: &&Kept<u64>| self.without == Some(Guard::Turn) || self.shelf.has(kept);
+        let kept = self.kept.as_ref().filter(has).map(|kept| Arc::clone(&kept.entry));
+        kept.filter(|entry| self.is_of_this_life(entry))
+    }
+
+    fn is_of_this_life(&self, entry: &Entry<u64>) -> bool {
+        self.without == Some(Guard::Life) || entry.life == self.life
     }
 
     fn is_honest(&self) -> bool {
@@ -271,10 +291,14 @@ impl World<'_> {
             let before = usize::try_from(asked).unwrap().checked_sub(1);
             entry.version >= before.map_or(0, |before| self.history[before])
         };
+        let is_owed = |entry: &Entry<u64>| {
+            entry.version >= self.owed && (!entry.is_told || entry.version >= self.owed_if_told)
+        };
         self.shelf.get(&self.name).is_none_or(|entry| is_confirmed(&entry))
-            && self.served().is_none_or(|entry| {
-                entry.version >= self.owed && (!entry.is_told || entry.version >= self.owed_if_told)
-            })
+            && [self.served(), self.at_hand()]
+                .iter()
+                .flatten()
+                .all(|entry| is_confirmed(entry) && is_owed(entry))
     }
 }
 
@@ -324,6 +348,7 @@ fn is_honest(
     let mut world = World {
         shelf,
         name,
+        kept: None,
         without,
         source: 1,
         history: Vec::new(),
@@ -353,9 +378,9 @@ fn is_honest(
 }
 
 /// What is played, whether there are copies at first, and what it cannot do without.
-const PLAYS: [(&[Actor], bool, &[Guard]); 7] = {
+const PLAYS: [(&[Actor], bool, &[Guard]); 9] = {
     use Actor::{
-        Keeper, Link, Publisher, Reader, ReaderElsewhere, Straight, Writer, WriterElsewhere,
+        Holder, Keeper, Link, Publisher, Reader, ReaderElsewhere, Straight, Writer, WriterElsewhere,
     };
     [
         (&[Reader, Writer], false, &[Guard::Poison]),
@@ -365,6 +390,8 @@ const PLAYS: [(&[Actor], bool, &[Guard]); 7] = {
         (&[Reader, WriterElsewhere, Link], false, &[Guard::Life]),
         (&[Keeper, Publisher, WriterElsewhere], true, &[Guard::OnlyReplaces, Guard::SameVersion]),
         (&[Keeper, WriterElsewhere, Link, Publisher], true, &[Guard::Life, Guard::SameVersion]),
+        (&[Holder, Writer, Reader], true, &[Guard::Turn]),
+        (&[Holder, WriterElsewhere, Link, Publisher], true, &[Guard::Turn, Guard::Life]),
     ]
 };
 

@@ -122,12 +122,14 @@ impl Doorkeeper {
     }
 
     fn look(&self, item: &ItemKey, now: Duration) -> Option<Sight> {
-        self.cache.look(item, now, |view, age, as_of| Sight {
+        let see = |view: &StockView, age, as_of| Sight {
             available: view.item.available(),
             next_due_at: view.next_due_at,
             age,
             as_of,
-        })
+        };
+        let at_hand = self.demand.look(item, |copy| self.cache.look_at(copy, now, see));
+        at_hand.or_else(|| self.cache.look(item, now, see))
     }
 
     /// Whether something may have been done under this key.
