@@ -33,13 +33,14 @@ if lease then
 end
 
 local time = redis.call('TIME')
-local micros = string.format('%06d', time[2])
+local micros = string.sub('00000' .. time[2], -6)
 local number = time[1] .. micros
 if tonumber(last) >= tonumber(number) then
   -- Also while the clock stands behind, numbers rise.
   number = string.format('%.0f', last + 1)
 end
-redis.call('SET', KEYS[2], epoch .. ' ' .. number)
 local since = time[1] .. string.sub(micros, 1, 3)
-redis.call('SET', KEYS[1], epoch .. ' ' .. number .. ' ' .. since .. ' ' .. ARGV[1], 'PX', ARGV[2])
-return {'granted', number, tonumber(ARGV[2])}
+local grant = epoch .. ' ' .. number
+redis.call('SET', KEYS[2], grant)
+redis.call('SET', KEYS[1], grant .. ' ' .. since .. ' ' .. ARGV[1], 'PX', ARGV[2])
+return {'granted', number, ARGV[2]}
