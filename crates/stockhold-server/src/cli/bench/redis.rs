@@ -201,7 +201,7 @@ fn measure_on(
     step("reads", runtime.block_on(copies::reads(&site, length)))?;
     step("refusals over HTTP", copies::over_http(&site, settings, folder))?;
     step("changes", runtime.block_on(copies::changes(&site, length)))?;
-    step("locks", runtime.block_on(locks::measure(&other)))?;
+    step("locks", locks::measure(runtime, &other))?;
     step("holds", runtime.block_on(holds::measure(&site, settings)))?;
     runtime.block_on(async {
         site.tidy().await?;

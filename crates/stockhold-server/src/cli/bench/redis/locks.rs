@@ -9,10 +9,12 @@ use stockhold::{
     lock::{LeaseTtl, LockError},
 };
 
+use tokio::runtime::{Handle, Runtime};
+
 use super::{Beside, Bound, Doing, Fault, Site, percentiles};
 
 const ROUNDS: usize = 3_000;
-const HAND_OVERS: usize = 300;
+const HAND_OVERS: usize = 1_000;
 const POLLED: usize = 40;
 const POLL: Duration = Duration::from_millis(50);
 const KEY: &str = "stockhold-bench:plain";
@@ -32,15 +34,19 @@ async fn timed<T>(ask: impl Future<Output = T>, took: &mut Vec<Duration>) -> T {
     answer
 }
 
-pub(super) async fn measure(site: &Site<'_>) -> Result<Vec<Beside>, Fault> {
-    let [here, there] =
-        [site.instance(Some(site.redis)).await?, site.instance(Some(site.redis)).await?];
-    let mut client = site.client().await?;
-    let mut rows = acquire(&here, &mut client).await?;
-    rows.extend(hand_over(&here, &there, &mut client).await?);
-    for engine in [here, there] {
-        engine.close().await?;
-    }
+/// Whoever waits has threads of its own, as another process has them.
+pub(super) fn measure(runtime: &Runtime, site: &Site<'_>) -> Result<Vec<Beside>, Fault> {
+    let elsewhere = super::runtime()?;
+    let here = runtime.block_on(site.instance(Some(site.redis)))?;
+    let there = elsewhere.block_on(site.instance(Some(site.redis)))?;
+    let rows = runtime.block_on(async {
+        let mut client = site.client().await?;
+        let mut rows = acquire(&here, &mut client).await?;
+        rows.extend(hand_over(&here, (elsewhere.handle(), &there), &mut client).await?);
+        Ok::<_, Fault>(rows)
+    })?;
+    elsewhere.block_on(there.close())?;
+    runtime.block_on(here.close())?;
     Ok(rows)
 }
 
@@ -82,7 +88,7 @@ async fn acquire(
 
 async fn hand_over(
     here: &Engine,
-    there: &Engine,
+    (elsewhere, there): (&Handle, &Engine),
     client: &mut MultiplexedConnection,
 ) -> Result<Vec<Beside>, Fault> {
     let (mut pings, mut pushed) = (Vec::new(), Vec::new());
@@ -93,7 +99,7 @@ async fn hand_over(
         drop(pong);
         let lease =
             here.locks().acquire(&name, ttl, Duration::from_secs(10)).await.doing("a lock")?;
-        let waiting = tokio::spawn({
+        let waiting = elsewhere.spawn({
             let (locks, name) = (there.locks().clone(), name.clone());
             async move {
                 let lease = locks.acquire(&name, ttl, Duration::from_secs(10)).await?;
