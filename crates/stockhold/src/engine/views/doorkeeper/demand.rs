@@ -94,8 +94,9 @@ impl Demand {
         let now = SystemClock.boot();
         let mut items = Vec::with_capacity(self.count.load(Ordering::Relaxed));
         for part in &self.parts {
-            write(part).retain(|_, wanted| now.saturating_sub(wanted.at) < KEPT);
-            items.extend(read(part).keys().cloned());
+            let mut part = write(part);
+            part.retain(|_, wanted| now.saturating_sub(wanted.at) < KEPT);
+            items.extend(part.keys().cloned());
         }
         self.count.store(items.len(), Ordering::Relaxed);
         items
