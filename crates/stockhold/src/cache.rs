@@ -360,7 +360,8 @@ impl<K: CacheKey, V: CacheValue> TieredCache<K, V> {
         shelf.keep_since(shelf.turn(&name), &name)
     }
 
-    /// Whether it is still what this process has, for all that is known.
+    /// Whether nobody has said since that it is old, here or to this process. It may be gone all the same; then it is not
+    /// confirmed any more.
     pub(crate) fn has(&self, kept: &Kept<V>) -> bool {
         self.shared.shelf.has(kept)
     }

@@ -5,6 +5,10 @@
 //! go of it and removes the value, all under one lock; whoever has loaded looks at the mark under the
 //! same lock, and stores nothing if it is there.
 //!
+//! Whoever looks at a value again and again keeps it, and looks at a counter instead, without a lock. A change is two
+//! writes for him: first the value is taken away, then its counter moves on. So whoever has read the new count cannot
+//! find the old value any more.
+//!
 //! moka holds the values, and does nothing else: its own loading keeps a value that was invalidated
 //! while it was loaded.
 
@@ -189,11 +193,12 @@ impl<V> fmt::Debug for Kept<V> {
     }
 }
 
-/// How often something was taken away or replaced that shares a counter with a key.
+/// How often something was taken away or replaced that shares a counter with a key, and how often everything was.
 #[derive(Clone, Copy)]
 pub(super) struct Turn {
     of: usize,
     count: u64,
+    all: u64,
 }
 
 /// Values, and the loads that are on their way.
@@ -201,6 +206,7 @@ pub(super) struct Shelf<V> {
     values: Cache<Name, Arc<Entry<V>>, Hasher>,
     flights: Box<[Mutex<Flights<V>>]>,
     turns: Box<[AtomicU64]>,
+    all_turns: AtomicU64,
     hasher: Hasher,
     poisoned: AtomicU64,
     /// Made not to look at the mark, to show that a test notices.
@@ -233,8 +239,8 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
             .build_with_hasher(hasher.clone());
         let flights = (0..LOCKS).map(|_| Mutex::default()).collect();
         let turns = (0..TURNS).map(|_| AtomicU64::default()).collect();
-        let (poisoned, ignores_poison) = (AtomicU64::new(0), false);
-        Self { values, flights, turns, hasher, poisoned, ignores_poison }
+        let (all_turns, poisoned) = Default::default();
+        Self { values, flights, turns, all_turns, hasher, poisoned, ignores_poison: false }
     }
 
     pub(super) fn get(&self, name: &[u8]) -> Option<Arc<Entry<V>>> {
@@ -243,17 +249,21 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
 
     /// The turn of a key; what is found after that may be kept.
     pub(super) fn turn(&self, name: &[u8]) -> Turn {
-        let of = place(self.hasher.hash_one(name), TURNS);
-        Turn { of, count: self.turns[of].load(Ordering::Acquire) }
+        let of = self.counter_of(name);
+        let count = self.turns[of].load(Ordering::Acquire);
+        Turn { of, count, all: self.all_turns.load(Ordering::Acquire) }
     }
 
     pub(super) fn keep_since(&self, turn: Turn, name: &[u8]) -> Option<Kept<V>> {
         Some(Kept { entry: self.get(name)?, turn })
     }
 
-    /// Whether it was neither taken away nor replaced since it is kept; perhaps not even if that was another key.
+    /// Whether nothing that shares its counter was taken away or replaced since. moka may have let go of it; then nobody
+    /// confirms it any more.
     pub(super) fn has(&self, kept: &Kept<V>) -> bool {
-        self.turns[kept.turn.of].load(Ordering::Acquire) == kept.turn.count
+        let Turn { of, count, all } = kept.turn;
+        self.turns[of].load(Ordering::Acquire) == count
+            && self.all_turns.load(Ordering::Acquire) == all
     }
 
     /// Joins the latest load of this key if it `suits`; else begins another one beside it.
@@ -318,14 +328,13 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
         }
     }
 
-    /// What was kept of this key is old from now on. After it was taken away or replaced: who has seen this turn does
-    /// not find it any more.
-    fn next_turn(&self, name: &[u8]) {
-        self.turns[self.turn(name).of].fetch_add(1, Ordering::Release);
-    }
-
     /// From when this returns, neither what is there is served nor what loads bring that began before.
     pub(super) fn invalidate(&self, name: &[u8]) {
+        self.take_away(name);
+        self.next_turn(name);
+    }
+
+    pub(super) fn take_away(&self, name: &[u8]) {
         let mut flights = self.flights_of(name);
         if let Some((_, of_key)) = flights.remove_entry(name) {
             of_key.iter().for_each(|flight| self.poison(flight));
@@ -334,7 +343,12 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
             }
         }
         self.values.invalidate(name);
-        self.next_turn(name);
+    }
+
+    /// What was kept of this key is old from now on; also if nothing was there, since moka may have let go of what
+    /// somebody keeps. Only after it was taken away or replaced: whoever reads the new count does not find it.
+    pub(super) fn next_turn(&self, name: &[u8]) {
+        self.turns[self.counter_of(name)].fetch_add(1, Ordering::Release);
     }
 
     /// The same for everything.
@@ -347,9 +361,7 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
             self.poison(&flight);
         }
         self.values.invalidate_all();
-        for turn in &self.turns {
-            turn.fetch_add(1, Ordering::Release);
-        }
+        self.all_turns.fetch_add(1, Ordering::Release);
     }
 
     fn poison(&self, flight: &Flight<V>) {
@@ -385,9 +397,13 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
     fn flights_of(&self, name: &[u8]) -> MutexGuard<'_, Flights<V>> {
         locked(&self.flights[place(self.hasher.hash_one(name), LOCKS)])
     }
+
+    fn counter_of(&self, name: &[u8]) -> usize {
+        place(self.hasher.hash_one(name), TURNS)
+    }
 }
 
-/// One of so many.
+/// Which of so many a hash belongs to.
 fn place(hash: u64, of: usize) -> usize {
     usize::try_from(hash % of as u64).unwrap_or(0)
 }

@@ -383,7 +383,7 @@ async fn what_is_invalidated_while_the_source_is_asked_does_not_come_back() {
 }
 
 #[tokio::test]
-async fn what_is_kept_at_hand_is_what_is_there_or_nothing() {
+async fn what_is_kept_at_hand_is_not_seen_any_more_once_it_is_said_to_be_old() {
     let source = Source::with(&[("MUG", 5)]);
     let cache = alone(&source);
     let seen = |kept: &Kept<u64>| cache.look_at(kept, SystemClock.boot(), |number, _, _| *number);
@@ -752,7 +752,7 @@ async fn reads_are_as_young_as_they_say(writers_wait: bool) {
     let reading = (0..6).map(|n| {
         let (cache, ledger) = (caches[n % 3].clone(), Arc::clone(&ledger));
         tokio::spawn(async move {
-            let mut kept: [Option<Kept<u64>>; 8] = Default::default();
+            let (mut kept, mut looks): ([Option<Kept<u64>>; 8], usize) = Default::default();
             for turn in 0..READS / 6 {
                 let key = rand::random_range(0..8);
                 ledger.check(key, &cache.get(&key).await.unwrap());
@@ -768,6 +768,7 @@ async fn reads_are_as_young_as_they_say(writers_wait: bool) {
                 if at_hand.is_none() {
                     kept[key] = cache.keep(&key);
                 }
+                looks += usize::from(at_hand.is_some());
                 for read in [cache.look(&key, now, see), at_hand].iter().flatten() {
                     ledger.check(key, read);
                 }
@@ -775,10 +776,11 @@ async fn reads_are_as_young_as_they_say(writers_wait: bool) {
                     SystemClock.sleep(Duration::from_millis(1)).await;
                 }
             }
+            looks
         })
     });
     for read in reading.collect::<Vec<_>>() {
-        read.await.unwrap();
+        assert!(read.await.unwrap() > READS / 60, "hardly anything was at hand");
     }
     is_over.store(true, Ordering::SeqCst);
     cutting.await.unwrap();
@@ -799,8 +801,8 @@ async fn slow_a_read_has_what_was_acknowledged_before_the_last_sign_of_life_if_w
     reads_are_as_young_as_they_say(true).await;
 }
 
-/// A writer and a reader of a few keys, as fast as they can. In how many of a million looks there was a value
-/// from before an invalidation that had been acknowledged.
+/// A writer, a reader and somebody who keeps what he finds, of a few keys, as fast as they can. In how many of a million
+/// looks there was a value from before an invalidation that had been acknowledged, or was kept.
 fn stale_in_a_million(shelf: &Shelf<u64>) -> usize {
     const KEYS: usize = 8;
     const ROUNDS: usize = 1_000_000;
@@ -820,10 +822,20 @@ fn stale_in_a_million(shelf: &Shelf<u64>) -> usize {
             shelf.land(&names[n], &flight, Ok(Arc::new(entry(number))));
         }
     };
+    let kept: [Mutex<Option<Kept<u64>>>; KEYS] = Default::default();
+    let keep = |n: usize| {
+        let mut kept = kept[n].lock().unwrap();
+        if !kept.as_ref().is_some_and(|kept| shelf.has(kept)) {
+            *kept = shelf.keep_since(shelf.turn(&names[n]), &names[n]);
+        }
+    };
     let write = |n: usize| {
         // All that was written until now was acknowledged.
         let number = source[n].load(Ordering::SeqCst);
-        if shelf.get(&names[n]).is_some_and(|entry| entry.version < number) {
+        let is_old = |kept: &Kept<u64>| kept.entry.version < number && shelf.has(kept);
+        if shelf.get(&names[n]).is_some_and(|entry| entry.version < number)
+            || kept[n].lock().unwrap().as_ref().is_some_and(is_old)
+        {
             stale.fetch_add(1, Ordering::SeqCst);
         }
         source[n].store(number + 1, Ordering::SeqCst);
@@ -837,6 +849,11 @@ fn stale_in_a_million(shelf: &Shelf<u64>) -> usize {
         threads.spawn(|| {
             while !is_over.load(Ordering::SeqCst) {
                 (0..KEYS).for_each(load);
+            }
+        });
+        threads.spawn(|| {
+            while !is_over.load(Ordering::SeqCst) {
+                (0..KEYS).for_each(keep);
             }
         });
     });

@@ -1,7 +1,8 @@
 //! Every order in which readers, writers and the link can do their steps, against the real shelf.
 //!
 //! Whatever is done to a value here is done in one step, under one lock, and so is what Redis does; between two steps
-//! anybody may come first. The rules of Redis are those of its scripts, which have tests of their own.
+//! anybody may come first. Only for whoever keeps a value, and takes no lock, it is two: it is taken away, and its counter
+//! moves on. The rules of Redis are those of its scripts, which have tests of their own.
 
 use super::*;
 
@@ -31,8 +32,7 @@ enum Actor {
 impl Actor {
     const fn steps(self) -> usize {
         match self {
-            Self::Reader => 5,
-            Self::Writer => 4,
+            Self::Reader | Self::Writer => 5,
             Self::Straight
             | Self::ReaderElsewhere
             | Self::WriterElsewhere
@@ -53,6 +53,7 @@ enum Guard {
     OnlyReplaces,
     SameVersion,
     Turn,
+    TurnLast,
 }
 
 /// What an actor remembers between two steps.
@@ -164,12 +165,23 @@ impl World<'_> {
             0 => memory.number = self.change(),
             1 => self.shelf.invalidate(&self.name),
             2 => self.invalidate(memory.number),
+            // Whoever keeps something at hand may come in between.
+            3 => self.half_of_invalidating(self.without != Some(Guard::TurnLast)),
             _ => {
-                if self.without != Some(Guard::LookAfterRedis) {
-                    self.shelf.invalidate(&self.name);
-                }
+                self.half_of_invalidating(self.without == Some(Guard::TurnLast));
                 self.owed = self.owed.max(memory.number);
             }
+        }
+    }
+
+    fn half_of_invalidating(&self, is_first: bool) {
+        if self.without == Some(Guard::LookAfterRedis) {
+            return;
+        }
+        if is_first {
+            self.shelf.take_away(&self.name);
+        } else {
+            self.shelf.next_turn(&self.name);
         }
     }
 
@@ -270,18 +282,14 @@ impl World<'_> {
 
     /// What a reader would be served without a word.
     fn served(&self) -> Option<Arc<Entry<u64>>> {
-        self.shelf.get(&self.name).filter(|entry| self.is_of_this_life(entry))
+        let ignores_life = self.without == Some(Guard::Life);
+        self.shelf.get(&self.name).filter(|entry| ignores_life || entry.life == self.life)
     }
 
-    /// And whoever keeps something at hand.
-    fn at_hand(&self) -> Option<Arc<Entry<u64>>> {
+    /// What somebody looks at who keeps it.
+    fn at_hand(&self) -> Option<&Entry<u64>> {
         let has = |kept: &&Kept<u64>| self.without == Some(Guard::Turn) || self.shelf.has(kept);
-        let kept = self.kept.as_ref().filter(has).map(|kept| Arc::clone(&kept.entry));
-        kept.filter(|entry| self.is_of_this_life(entry))
-    }
-
-    fn is_of_this_life(&self, entry: &Entry<u64>) -> bool {
-        self.without == Some(Guard::Life) || entry.life == self.life
+        self.kept.as_ref().filter(has).map(|kept| &*kept.entry)
     }
 
     fn is_honest(&self) -> bool {
@@ -291,14 +299,11 @@ impl World<'_> {
             let before = usize::try_from(asked).unwrap().checked_sub(1);
             entry.version >= before.map_or(0, |before| self.history[before])
         };
-        let is_owed = |entry: &Entry<u64>| {
-            entry.version >= self.owed && (!entry.is_told || entry.version >= self.owed_if_told)
-        };
         self.shelf.get(&self.name).is_none_or(|entry| is_confirmed(&entry))
-            && [self.served(), self.at_hand()]
-                .iter()
-                .flatten()
-                .all(|entry| is_confirmed(entry) && is_owed(entry))
+            && self.at_hand().is_none_or(|entry| is_confirmed(entry) && entry.version >= self.owed)
+            && self.served().is_none_or(|entry| {
+                entry.version >= self.owed && (!entry.is_told || entry.version >= self.owed_if_told)
+            })
     }
 }
 
@@ -390,7 +395,7 @@ const PLAYS: [(&[Actor], bool, &[Guard]); 9] = {
         (&[Reader, WriterElsewhere, Link], false, &[Guard::Life]),
         (&[Keeper, Publisher, WriterElsewhere], true, &[Guard::OnlyReplaces, Guard::SameVersion]),
         (&[Keeper, WriterElsewhere, Link, Publisher], true, &[Guard::Life, Guard::SameVersion]),
-        (&[Holder, Writer, Reader], true, &[Guard::Turn]),
+        (&[Holder, Writer, Reader], true, &[Guard::Turn, Guard::TurnLast]),
         (&[Holder, WriterElsewhere, Link, Publisher], true, &[Guard::Turn, Guard::Life]),
     ]
 };

@@ -10,8 +10,8 @@
 -- ARGV[3]  the epoch of whoever asks
 --
 -- Returns
---   {'granted', number, milliseconds}   it is the caller's, for so long; also if the same attempt was
---                                       granted it before
+--   {'granted', number, milliseconds}   it is the caller's, for so long, as a text; also if the same attempt
+--                                       was granted it before, then as an integer
 --   {'busy', milliseconds}              somebody has it, for so long
 --   {'epoch'}                           this is another epoch, or everything is forgotten
 

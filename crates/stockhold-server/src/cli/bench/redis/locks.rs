@@ -8,7 +8,6 @@ use stockhold::{
     clock::{Clock, SystemClock},
     lock::{LeaseTtl, LockError},
 };
-
 use tokio::runtime::{Handle, Runtime};
 
 use super::{Beside, Bound, Doing, Fault, Site, percentiles};

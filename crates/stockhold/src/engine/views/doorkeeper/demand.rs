@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -20,15 +20,13 @@ use tokio::sync::Notify;
 use crate::{
     cache::{Kept, TieredCache},
     clock::{Clock, SystemClock},
-    redis::spread,
+    redis::{millis, spread},
 };
 
 /// For how long an item is kept young after somebody has last said that it gets old.
-const KEPT: Duration = Duration::from_secs(2);
-/// Whoever says so again before that is not listened to.
-const HEARD: Duration = Duration::from_millis(500);
+const WANTED_FOR: Duration = Duration::from_secs(2);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
-/// About not more than so many: the others are told no by the ledger. To ask it for so many versions takes it some 20 ms.
+/// About so many at most: the others are told no by the ledger. To ask it for so many versions takes it some 20 ms.
 const MOST: usize = 10_000;
 /// Items are spread over so many locks.
 const LOCKS: usize = 64;
@@ -45,9 +43,17 @@ type Part = HashMap<ItemKey, Wanted>;
 
 #[derive(Debug)]
 struct Wanted {
-    /// When somebody last said so.
-    at: Duration,
+    /// When somebody last said so, in milliseconds on the boot clock.
+    at: AtomicU64,
     copy: Option<Kept<StockView>>,
+}
+
+/// What is to be kept young.
+#[derive(Debug, Default)]
+struct Round {
+    items: Vec<ItemKey>,
+    /// Those of which no copy is at hand.
+    bare: Vec<ItemKey>,
 }
 
 impl Default for Demand {
@@ -60,27 +66,27 @@ impl Default for Demand {
 impl Demand {
     /// Somebody wants it, and its copy gets old. Says whether that is news.
     pub(super) fn note(&self, item: &ItemKey) -> bool {
-        let now = SystemClock.boot();
+        let now = millis(SystemClock.boot());
         let part = self.part(item);
-        if read(part).get(item).is_some_and(|wanted| now.saturating_sub(wanted.at) < HEARD) {
+        if let Some(wanted) = read(part).get(item) {
+            wanted.at.store(now, Ordering::Relaxed);
             return false;
         }
-        let mut part = write(part);
-        if let Some(wanted) = part.get_mut(item) {
-            wanted.at = now;
+        if self.count.load(Ordering::Relaxed) >= MOST {
             return false;
         }
-        let has_room = self.count.load(Ordering::Relaxed) < MOST;
-        if has_room {
-            part.insert(item.clone(), Wanted { at: now, copy: None });
-            drop(part);
-            self.count.fetch_add(1, Ordering::Relaxed);
-            self.wakes.notify_one();
-        }
-        has_room
+        let wanted = Wanted { at: AtomicU64::new(now), copy: None };
+        let is_new = {
+            let mut part = write(part);
+            let is_new = part.insert(item.clone(), wanted).is_none();
+            self.count.fetch_add(usize::from(is_new), Ordering::Relaxed);
+            is_new
+        };
+        self.wakes.notify_one();
+        is_new
     }
 
-    /// Looks at the copy of an item that is at hand.
+    /// Looks at the copy of an item that is at hand. A lock is held meanwhile.
     pub(super) fn look<T>(
         &self,
         item: &ItemKey,
@@ -89,34 +95,40 @@ impl Demand {
         see(read(self.part(item)).get(item)?.copy.as_ref()?)
     }
 
-    /// Those that are still in demand.
-    fn now(&self) -> Vec<ItemKey> {
-        let now = SystemClock.boot();
-        let mut items = Vec::with_capacity(self.count.load(Ordering::Relaxed));
+    /// What is still in demand; what is said to be old is let go of.
+    fn round(&self, cache: &TieredCache<ItemKey, StockView>) -> Round {
+        let since = millis(SystemClock.boot().saturating_sub(WANTED_FOR));
+        let mut round = Round::default();
         for part in &self.parts {
             let mut part = write(part);
-            part.retain(|_, wanted| now.saturating_sub(wanted.at) < KEPT);
-            items.extend(part.keys().cloned());
+            let before = part.len();
+            part.retain(|_, wanted| *wanted.at.get_mut() >= since);
+            self.count.fetch_sub(before - part.len(), Ordering::Relaxed);
+            for (item, wanted) in part.iter_mut() {
+                wanted.copy.take_if(|copy| !cache.has(copy));
+                if wanted.copy.is_none() {
+                    round.bare.push(item.clone());
+                }
+                round.items.push(item.clone());
+            }
         }
-        self.count.store(items.len(), Ordering::Relaxed);
-        items
+        round
     }
 
-    /// From now on their copies are at hand, as far as there are any.
-    fn take(&self, items: &[ItemKey], cache: &TieredCache<ItemKey, StockView>) {
+    /// Their copies are at hand from now on until they are said to be old, as far as there are any.
+    fn keep_at_hand(&self, items: &[ItemKey], cache: &TieredCache<ItemKey, StockView>) {
         for item in items {
-            if self.look(item, |copy| cache.has(copy).then_some(())).is_none()
-                && let copy @ Some(_) = cache.keep(item)
-                && let Some(wanted) = write(self.part(item)).get_mut(item)
-            {
+            let copy = cache.keep(item);
+            if let Some(wanted) = write(self.part(item)).get_mut(item) {
                 wanted.copy = copy;
             }
         }
     }
 
     fn part(&self, item: &ItemKey) -> &RwLock<Part> {
-        let place = spread(item.sku.as_str().as_bytes()) % LOCKS as u64;
-        &self.parts[usize::try_from(place).unwrap_or(0)]
+        let ItemKey { sku, location } = item;
+        let hash = spread(sku.as_str().as_bytes()) ^ spread(location.as_str().as_bytes());
+        &self.parts[usize::try_from(hash % LOCKS as u64).unwrap_or(0)]
     }
 
     /// Keeps copies of what is in demand younger than that, until nobody has this any more.
@@ -126,12 +138,12 @@ impl Demand {
         within: Duration,
     ) {
         while let Some(this) = demand.upgrade() {
-            let items = this.now();
+            let Round { items, bare } = this.round(&cache);
             if items.is_empty() {
                 Self::wait(this).await;
                 continue;
             }
-            this.take(&items, &cache);
+            this.keep_at_hand(&bare, &cache);
             drop(this);
             let begun = SystemClock.boot();
             // When a hold was to die, the next deadline is another one: also if it was extended, and nothing else has
@@ -158,4 +170,39 @@ fn read(part: &RwLock<Part>) -> RwLockReadGuard<'_, Part> {
 
 fn write(part: &RwLock<Part>) -> RwLockWriteGuard<'_, Part> {
     part.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use stockhold_core::Sku;
+
+    use super::*;
+
+    fn item(n: usize) -> ItemKey {
+        ItemKey::at_default(Sku::new(format!("SKU-{n}")).unwrap())
+    }
+
+    #[test]
+    fn what_is_wanted_by_many_at_once_is_news_once() {
+        let demand = Demand::default();
+        let news = thread::scope(|threads| {
+            let noting: Vec<_> = (0..4)
+                .map(|_| threads.spawn(|| (0..1_000).filter(|n| demand.note(&item(*n))).count()))
+                .collect();
+            noting.into_iter().map(|noted| noted.join().unwrap()).sum::<usize>()
+        });
+        assert_eq!((news, demand.count.load(Ordering::Relaxed)), (1_000, 1_000));
+    }
+
+    #[test]
+    fn no_more_is_kept_young_than_the_ledger_can_be_asked_for() {
+        let demand = Demand::default();
+        assert!((0..MOST).all(|n| demand.note(&item(n))));
+        assert!(!demand.note(&item(MOST)));
+        assert!(demand.look(&item(MOST), |_| Some(())).is_none());
+        let wanted: usize = demand.parts.iter().map(|part| read(part).len()).sum();
+        assert_eq!(wanted, MOST);
+    }
 }
