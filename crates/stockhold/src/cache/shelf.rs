@@ -254,6 +254,7 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
         Turn { of, count, all: self.all_turns.load(Ordering::Acquire) }
     }
 
+    /// What is there under a key, to be kept; the turn was asked for before.
     pub(super) fn keep_since(&self, turn: Turn, name: &[u8]) -> Option<Kept<V>> {
         Some(Kept { entry: self.get(name)?, turn })
     }
@@ -334,6 +335,7 @@ impl<V: Clone + Send + Sync + 'static> Shelf<V> {
         self.next_turn(name);
     }
 
+    /// One half of that: whoever keeps it is not told yet.
     pub(super) fn take_away(&self, name: &[u8]) {
         let mut flights = self.flights_of(name);
         if let Some((_, of_key)) = flights.remove_entry(name) {
