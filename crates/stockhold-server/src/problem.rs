@@ -21,7 +21,7 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use stockhold::{ByCopy, Failure, LockName, Rejection};
+use stockhold::{Failure, LockName, Rejection, Timestamp};
 use tracing::{debug, error, field::display, warn};
 
 use self::kind::Row;
@@ -53,11 +53,18 @@ struct Inner {
 #[derive(Clone, Debug)]
 enum Numbers {
     None,
-    Position { line: usize, column: usize },
-    Dependency { name: &'static str, state: &'static str },
+    Position {
+        line: usize,
+        column: usize,
+    },
+    Dependency {
+        name: &'static str,
+        state: &'static str,
+    },
     Scope(Scope),
     Rejection(Box<Rejection>),
-    ByCopy(Box<ByCopy>),
+    /// And of which moment the copies were by which it was refused.
+    ByCopy(Box<Rejection>, Timestamp),
     Lock(LockName),
     BusyLock(LockName, Duration),
 }

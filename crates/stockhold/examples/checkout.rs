@@ -44,8 +44,8 @@ async fn check_out(engine: &Engine, tee: &ItemKey, cart: &str, money: Money) -> 
     // From here on one tee is theirs, for 30 s unless said otherwise.
     let held = match engine.place(one_tee(tee, cart).expect("good names")).await {
         Ok(placed) => placed.hold,
-        Err(Error::Rejected(refusal)) => {
-            println!("{cart}: {}", in_words(&refusal));
+        Err(Error::Rejected { rejection, .. }) => {
+            println!("{cart}: {}", in_words(&rejection));
             return Ok(());
         }
         Err(failure) => return Err(failure), // its kind says what to do next

@@ -2,38 +2,28 @@
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
-use stockhold_core::Rejection;
+use stockhold_core::{Rejection, Timestamp};
 
 /// Why a verb was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The rules say no. Asking again helps only if [`Rejection::is_transient`].
-    #[error(transparent)]
-    Rejected(Box<Rejection>),
-    /// The rules would say no, by a copy of the stock items that is young enough to be sure of that: nothing
-    /// asked the ledger. Only of a place, and only [`Rejection::InsufficientStock`].
-    #[cfg(feature = "redis")]
-    #[error("{}", .0.rejection)]
-    RejectedByCopy(Box<ByCopy>),
+    #[error("{rejection}")]
+    Rejected {
+        /// Why not.
+        rejection: Box<Rejection>,
+        /// The ledger was not asked: copies of the stock items, the oldest of this moment on the ledger's clock,
+        /// were young enough to be sure. Only [`Rejection::InsufficientStock`] of a place is told so, and only
+        /// where the engine has a cache. None: the ledger said no.
+        as_of: Option<Timestamp>,
+    },
     /// It could not be carried out; the kind says what to do next.
     #[error(transparent)]
     Failed(#[from] Failure),
 }
 
-/// A rejection, and the copy that it was read from.
-#[cfg(feature = "redis")]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ByCopy {
-    /// Why not.
-    pub rejection: Rejection,
-    /// Where the oldest copy was found.
-    pub origin: crate::cache::Origin,
-    /// Of which moment it was, on the ledger's clock.
-    pub as_of: stockhold_core::Timestamp,
-}
-
 impl Error {
-    /// Why the rules say no, whoever has applied them; none if it could not be carried out.
+    /// Why the rules say no; none if it could not be carried out.
     ///
     /// ```
     /// # use stockhold::*;
@@ -43,9 +33,7 @@ impl Error {
     #[must_use]
     pub fn rejection(&self) -> Option<&Rejection> {
         match self {
-            Self::Rejected(rejection) => Some(rejection),
-            #[cfg(feature = "redis")]
-            Self::RejectedByCopy(by) => Some(&by.rejection),
+            Self::Rejected { rejection, .. } => Some(rejection),
             Self::Failed(_) => None,
         }
     }
@@ -59,7 +47,7 @@ impl Error {
 
 impl From<Rejection> for Error {
     fn from(rejection: Rejection) -> Self {
-        Self::Rejected(Box::new(rejection))
+        Self::Rejected { rejection: Box::new(rejection), as_of: None }
     }
 }
 

@@ -13,7 +13,7 @@
 //! let lines = Basket::new([(mug, Quantity::ONE)])?;
 //! let ann = engine.place(PlaceRequest::new(Owner::new("ann")?, lines.clone())).await?;
 //! let ben = engine.place(PlaceRequest::new(Owner::new("ben")?, lines)).await;
-//! assert!(matches!(ben, Err(Error::Rejected(no)) if no.code() == "insufficient_stock"));
+//! assert!(matches!(ben, Err(Error::Rejected { rejection, .. }) if rejection.is_transient()));
 //!
 //! engine.confirm(ann.hold.hold.id, ConfirmRequest::default()).await?;
 //! # Ok(()) }
@@ -53,8 +53,6 @@ pub use engine::{
 };
 #[cfg(feature = "redis")]
 pub use engine::{CacheOptions, Told};
-#[cfg(feature = "redis")]
-pub use error::ByCopy;
 pub use error::{Error, Failure, FailureKind};
 pub use metrics::Metrics;
 pub use settings::Settings;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
-use stockhold::{ItemKey, Quantity, Rejection, Shortage};
+use stockhold::{ItemKey, Quantity, Rejection, Shortage, cache::Origin};
 use utoipa::ToSchema;
 
 use super::{Inner, Numbers, Row};
@@ -51,10 +51,10 @@ impl Serialize for Members<'_> {
             }
             Numbers::Scope(scope) => map.serialize_entry("scope", scope.as_str())?,
             Numbers::Rejection(rejection) => write_rejection(&mut map, rejection)?,
-            Numbers::ByCopy(by) => {
-                write_rejection(&mut map, &by.rejection)?;
-                map.serialize_entry("origin", wire::who(by.origin))?;
-                map.serialize_entry("as_of", &Rfc3339(by.as_of))?;
+            Numbers::ByCopy(rejection, as_of) => {
+                write_rejection(&mut map, rejection)?;
+                map.serialize_entry("origin", wire::who(Origin::L1))?;
+                map.serialize_entry("as_of", &Rfc3339(*as_of))?;
             }
         }
         map.end()

@@ -2,22 +2,21 @@
 
 use std::borrow::Cow;
 
-use stockhold::{ByCopy, Error, Failure, FailureKind, LockName, Rejection, lock::LockError};
+use stockhold::{Error, Failure, FailureKind, LockName, Rejection, Timestamp, lock::LockError};
 
 use super::{Kind, Numbers, Problem};
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
-            Error::Rejected(rejection) => Self::rejected(rejection),
-            Error::RejectedByCopy(by) => Self::rejected_by_copy(by),
+            Error::Rejected { rejection, as_of } => Self::rejected(rejection, as_of),
             Error::Failed(failure) => Self::failed(failure),
         }
     }
 }
 
 impl Problem {
-    fn rejected(rejection: Box<Rejection>) -> Self {
+    fn rejected(rejection: Box<Rejection>, as_of: Option<Timestamp>) -> Self {
         let kind = kind_of_rejection(&rejection);
         let detail = match kind {
             Kind::Internal => Cow::Borrowed(LOOK_INTO_THE_LOG),
@@ -25,13 +24,10 @@ impl Problem {
         };
         let mut problem = Self::new(kind, detail);
         problem.0.field = field_of(&rejection).map(Cow::Borrowed);
-        problem.0.numbers = Numbers::Rejection(rejection);
-        problem
-    }
-
-    fn rejected_by_copy(by: Box<ByCopy>) -> Self {
-        let mut problem = Self::rejected(Box::new(by.rejection.clone()));
-        problem.0.numbers = Numbers::ByCopy(by);
+        problem.0.numbers = match as_of {
+            None => Numbers::Rejection(rejection),
+            Some(as_of) => Numbers::ByCopy(rejection, as_of),
+        };
         problem
     }
 

@@ -42,7 +42,7 @@ impl Engine {
         #[cfg(feature = "redis")]
         if let Some(refusal) = self.shared.views.refusal(&request).await {
             self.shared.metrics.refused_by_copies();
-            return Err(Error::RejectedByCopy(Box::new(refusal)));
+            return Err(refusal);
         }
         let placed = self.operate(Operation::Place(request)).await;
         #[cfg(feature = "redis")]

@@ -15,7 +15,7 @@ use self::{
 };
 use super::{PlaceRequest, Told};
 use crate::{
-    ByCopy, Error, Failure,
+    Error, Failure,
     batcher::Watcher,
     cache::{CacheKey, CacheValue, Loaded, Loader, Policy, Read, TieredCache, Unchanged},
     ledger::{ChangedItem, Ledger, Page, StockQuery},
@@ -128,14 +128,15 @@ impl Views {
     }
 
     /// Why a place is refused, as far as copies can tell.
-    pub(super) async fn refusal(&self, request: &PlaceRequest) -> Option<ByCopy> {
+    pub(super) async fn refusal(&self, request: &PlaceRequest) -> Option<Error> {
         self.doorkeeper.as_ref()?.refusal(request).await
     }
 
     /// The ledger has answered a place.
     pub(super) fn learn(&self, answer: &Result<Outcome, Error>) {
-        if let (Some(doorkeeper), Err(Error::Rejected(no))) = (&self.doorkeeper, answer)
-            && let Rejection::InsufficientStock { lines, .. } = &**no
+        if let (Some(doorkeeper), Err(Error::Rejected { rejection, .. })) =
+            (&self.doorkeeper, answer)
+            && let Rejection::InsufficientStock { lines, .. } = &**rejection
         {
             doorkeeper.learn(lines);
         }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use stockhold::{
-    Adjustment, ByCopy, CacheOptions, Engine, Error, FailureKind, IdempotencyKey, Load, LoadMode,
+    Adjustment, CacheOptions, Engine, Error, FailureKind, IdempotencyKey, Load, LoadMode,
     PlaceRequest, Told,
     cache::Origin,
     clock::{Clock, SystemClock},
@@ -15,7 +15,7 @@ use stockhold::{
     },
     redis::Redis,
 };
-use stockhold_core::{HoldId, Rejection, StockView};
+use stockhold_core::{HoldId, Rejection, StockView, Timestamp};
 use stockhold_testkit::{PostgresServer, RedisServer};
 
 use crate::{
@@ -73,7 +73,9 @@ async fn an_item_that_nobody_knows_is_not_found(kind: Kind) {
     let shop = Shop::open(kind).await;
     let unknown = shop.engine.stock_at_most(&item("NO-SUCH-THING"), None).await;
     let unknown = unknown.expect_err("nobody knows it");
-    assert!(matches!(unknown, Error::Rejected(no) if matches!(*no, Rejection::UnknownSku { .. })));
+    assert!(
+        matches!(unknown, Error::Rejected { rejection, .. } if matches!(*rejection, Rejection::UnknownSku { .. }))
+    );
     shop.create("NO-SUCH-THING", 1).await;
     assert_eq!(units(&shop.engine, "NO-SUCH-THING").await.0, [1, 0, 0, 1]);
     shop.finish().await;
@@ -171,7 +173,7 @@ async fn while_postgres_is_away_copies_answer_unless_they_have_to_be_young() {
     let most = Some(500 * MILLISECOND);
     match engine.stock_at_most(&item("MUG"), most).await.expect_err("it is refused") {
         Error::Failed(failure) => assert_eq!(failure.kind, FailureKind::Unavailable),
-        other => panic!("{other}"),
+        other @ Error::Rejected { .. } => panic!("{other}"),
     }
     postgres.restart();
     while engine.stock_at_most(&item("MUG"), most).await.is_err() {
@@ -226,12 +228,18 @@ async fn place_keyed(
 const REFUSE_WITHIN: Duration = Duration::from_millis(250);
 
 /// Asks until a copy refuses, which it may after the ledger did for the first time.
-async fn refused_by_copy(engine: &Engine, key: Option<&str>, lines: &[(&str, i64)]) -> ByCopy {
+async fn refused_by_copy(
+    engine: &Engine,
+    key: Option<&str>,
+    lines: &[(&str, i64)],
+) -> (Rejection, Timestamp) {
     let begun = SystemClock.boot();
     loop {
         match place_keyed(engine, key, lines).await.expect_err("it is sold out") {
-            Error::RejectedByCopy(by) => return *by,
-            Error::Rejected(no) => assert_eq!(no.code(), "insufficient_stock"),
+            Error::Rejected { rejection, as_of: Some(as_of) } => return (*rejection, as_of),
+            Error::Rejected { rejection, .. } => {
+                assert_eq!(rejection.code(), "insufficient_stock");
+            }
             Error::Failed(failure) => panic!("{failure}"),
         }
         assert!(SystemClock.boot() - begun < 5 * SECOND, "only the ledger refuses");
@@ -244,7 +252,9 @@ async fn granted_soon(engine: &Engine, sku: &str, done: Duration) -> HoldId {
         let asked = SystemClock.boot();
         match place_keyed(engine, None, &[(sku, 1)]).await {
             Ok(hold) => return hold,
-            Err(Error::RejectedByCopy(by)) => assert!(asked - done <= REFUSE_WITHIN, "{by:?}"),
+            Err(Error::Rejected { as_of: Some(as_of), .. }) => {
+                assert!(asked - done <= REFUSE_WITHIN, "by a copy of {as_of:?}");
+            }
             Err(other) => panic!("{other}"),
         }
         SystemClock.sleep(MILLISECOND).await;
@@ -264,12 +274,14 @@ async fn sold_out() -> (PostgresServer, RedisServer, Engine, HoldId) {
 async fn a_sold_out_item_is_refused_by_a_copy_in_the_words_of_the_ledger() {
     let (_postgres, _redis, engine, _) = sold_out().await;
     let lines = [("HAT", 2), ("MUG", 1)];
-    let Err(Error::Rejected(by_ledger)) = place_keyed(&engine, None, &lines).await else {
+    let Err(Error::Rejected { rejection: by_ledger, as_of: None }) =
+        place_keyed(&engine, None, &lines).await
+    else {
         panic!("the ledger has not refused it");
     };
-    let by_copy = refused_by_copy(&engine, None, &lines).await;
-    assert_eq!(by_copy.rejection, *by_ledger);
-    let age = SystemClock.wall().since(by_copy.as_of);
+    let (by_copy, as_of) = refused_by_copy(&engine, None, &lines).await;
+    assert_eq!(by_copy, *by_ledger);
+    let age = SystemClock.wall().since(as_of);
     assert!(age <= 300 * MILLISECOND, "{age:?}");
     // Also with a key, if the ledger does not know it.
     refused_by_copy(&engine, Some("eve"), &lines).await;
@@ -314,11 +326,15 @@ async fn what_a_copy_cannot_know_is_left_to_the_ledger() {
     // An item that does not exist goes before one that is short.
     let unknown = place_keyed(&engine, None, &[("MUG", 1), ("NONE", 1)]).await;
     let unknown = unknown.expect_err("nobody knows it");
-    assert!(matches!(unknown, Error::Rejected(no) if no.code() == "unknown_sku"));
+    assert!(
+        matches!(unknown, Error::Rejected { rejection, .. } if rejection.code() == "unknown_sku")
+    );
     // More than may be asked for is malformed.
     let too_large =
         place_keyed(&engine, None, &[("MUG", 2_000_000)]).await.expect_err("it is refused");
-    assert!(matches!(too_large, Error::Rejected(no) if no.code() == "quantity_too_large"));
+    assert!(
+        matches!(too_large, Error::Rejected { rejection, .. } if rejection.code() == "quantity_too_large")
+    );
     // One that gives its own hold back has enough.
     let owner = stockhold::Owner::new("eve").expect("a name");
     let request = PlaceRequest {
@@ -390,7 +406,8 @@ async fn thousands_of_sold_out_items_are_refused_by_copies() {
         SystemClock.sleep(REFUSE_WITHIN * 2).await;
         let asked = skus.iter().map(async |sku| place_keyed(&ben, None, &[(sku, 1)]).await);
         let told = join_all(asked).await;
-        by_copies = told.iter().filter(|no| matches!(no, Err(Error::RejectedByCopy(_)))).count();
+        let is_by_copy = |no: &&_| matches!(no, Err(Error::Rejected { as_of: Some(_), .. }));
+        by_copies = told.iter().filter(is_by_copy).count();
     }
     // What gets units elsewhere is on offer here, as soon as any other.
     count(&ann, &skus[7..8], 1).await;
@@ -472,7 +489,7 @@ async fn where_nobody_tells_what_others_change_the_ledger_alone_refuses() {
     for _ in 0..20 {
         assert_eq!(units(&ben, "MUG").await.0[3], 0);
         let no = place_keyed(&ben, None, &[("MUG", 1)]).await.expect_err("it is sold out");
-        assert!(matches!(no, Error::Rejected(_)), "{no}");
+        assert!(matches!(no, Error::Rejected { as_of: None, .. }), "{no}");
     }
     let delivery = Adjustment::Receive { units: ask::units(1), reference: None };
     let key = IdempotencyKey::new("note-17").expect("a key");

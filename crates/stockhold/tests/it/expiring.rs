@@ -78,7 +78,7 @@ async fn money_that_comes_too_late_takes_nothing_from_anybody(kind: Kind) {
     shop.pass(31 * SECOND).await;
     let y = shop.hold("y", &[("MUG", 1)]).await;
     let refused = shop.engine.confirm(x, rehold()).await;
-    let Err(Error::Rejected(rejection)) = refused else { panic!("{refused:?}") };
+    let Err(Error::Rejected { rejection, .. }) = refused else { panic!("{refused:?}") };
     let Rejection::HoldExpired { id, lines } = *rejection else { panic!("{rejection:?}") };
     assert_eq!((id, lines.len(), lines[0].available.get()), (x, 1, 0));
     assert_eq!(shop.state(y).await, HoldState::Active);

@@ -47,7 +47,7 @@ async fn a_key_whose_hold_has_died_says_so(kind: Kind) {
     let first = shop.engine.place(place.clone()).await.expect("it is granted");
     shop.pass(30 * SECOND).await;
     let ended = shop.engine.place(place).await;
-    let Err(Error::Rejected(rejection)) = ended else { panic!("{ended:?}") };
+    let Err(Error::Rejected { rejection, .. }) = ended else { panic!("{ended:?}") };
     let Rejection::HoldEnded { hold } = *rejection else { panic!("{rejection:?}") };
     assert_eq!((hold.hold.id, hold.hold.state), (first.hold.hold.id, HoldState::Expired));
     assert_eq!(shop.units("MUG").await, [10, 0, 0, 10]);

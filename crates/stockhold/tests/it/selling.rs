@@ -83,7 +83,7 @@ async fn a_basket_is_held_in_full_or_not_at_all(kind: Kind) {
     shop.create("A", 10).await;
     shop.create("B", 0).await;
     let refused = shop.place("ann", &[("A", 1), ("B", 1)]).await;
-    let Err(Error::Rejected(rejection)) = refused else { panic!("{refused:?}") };
+    let Err(Error::Rejected { rejection, .. }) = refused else { panic!("{refused:?}") };
     let Rejection::InsufficientStock { lines, of } = *rejection else { panic!("{rejection:?}") };
     assert_eq!((lines.len(), of), (1, 2));
     assert_eq!(*lines[0].item, ask::item("B"));

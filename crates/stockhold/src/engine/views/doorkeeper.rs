@@ -19,8 +19,8 @@ use stockhold_core::{
 use self::demand::Demand;
 use super::super::PlaceRequest;
 use crate::{
-    ByCopy, Failure,
-    cache::{Loaded, Loader, Origin, TieredCache, gate::Gate},
+    Error, Failure,
+    cache::{Loaded, Loader, TieredCache, gate::Gate},
     clock::{Clock, SystemClock, within},
     ledger::Ledger,
 };
@@ -60,7 +60,7 @@ impl Doorkeeper {
         Self { cache: cache.clone(), keys, demand, within, limits }
     }
 
-    pub(super) async fn refusal(&self, request: &PlaceRequest) -> Option<ByCopy> {
+    pub(super) async fn refusal(&self, request: &PlaceRequest) -> Option<Error> {
         if request.replaces.is_some() || !self.is_allowed(&request.lines) {
             return None;
         }
@@ -103,7 +103,7 @@ impl Doorkeeper {
 
     /// Why not, and how old the oldest copy is that says so. None if there is enough by copies of whatever age: most
     /// places are none of our business; or if a copy is missing, too old, or outlived by a hold.
-    fn judge(&self, lines: &Basket) -> Option<(ByCopy, Duration)> {
+    fn judge(&self, lines: &Basket) -> Option<(Error, Duration)> {
         let now = SystemClock.boot();
         let sights: Vec<_> = lines.iter().map(|(item, _)| self.look(item, now)).collect();
         let short = shortages(lines, &sights);
@@ -118,7 +118,8 @@ impl Doorkeeper {
         let Sight { age, as_of, .. } =
             sights.into_iter().flatten().max_by_key(|sight| sight.age)?;
         let rejection = Rejection::InsufficientStock { lines: short, of: lines.len() };
-        Some((ByCopy { rejection, origin: Origin::L1, as_of }, age))
+        let refusal = Error::Rejected { rejection: Box::new(rejection), as_of: Some(as_of) };
+        Some((refusal, age))
     }
 
     fn look(&self, item: &ItemKey, now: Duration) -> Option<Sight> {
