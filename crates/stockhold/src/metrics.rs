@@ -124,6 +124,7 @@ impl Metrics {
         for (what, _) in Traffic::default().units() {
             drop(self.units.get_or_create(&[("transition", what)]));
         }
+        self.locks.begin_at_nothing();
     }
 
     /// Puts the numbers into a registry, under their names. Counters get `_total` from it.

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use ::redis::{Cmd, PushInfo, Value, aio::MultiplexedConnection};
+use ::redis::{Cmd, PushInfo, Value, cmd};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -33,12 +33,14 @@ use crate::{
 mod breaker;
 mod dial;
 mod hearing;
+mod lines;
 mod script;
 mod trouble;
 mod url;
 
 pub(crate) use hearing::Hearing;
-pub(crate) use script::{Run, Script, duration, millis, text};
+pub(crate) use lines::Lines;
+pub(crate) use script::{Run, Script, duration, millis, text, texts_of};
 pub use trouble::{Kind, Trouble};
 pub use url::RedisUrl;
 
@@ -110,7 +112,7 @@ impl Redis {
     /// Why there is none.
     pub async fn ping(&self) -> Result<(), Trouble> {
         const PATIENCE: Duration = Duration::from_millis(250);
-        self.call_within(PATIENCE, &::redis::cmd("PING")).await.map(drop)
+        self.call_within(PATIENCE, &cmd("PING")).await.map(drop)
     }
 
     /// Which version it is, for people; asks for at most a second.
@@ -119,15 +121,38 @@ impl Redis {
     /// Why it is not known.
     pub async fn version(&self) -> Result<String, Trouble> {
         const PATIENCE: Duration = Duration::from_secs(1);
-        let answer = self.call_within(PATIENCE, ::redis::cmd("INFO").arg("server")).await?;
-        // A Cluster answers for each of its members.
-        let answer = match answer {
-            Value::Map(members) => members.into_iter().next().map_or(Value::Nil, |(_, one)| one),
-            one => one,
-        };
-        let info = ::redis::from_redis_value::<String>(answer).unwrap_or_default();
-        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
+        let answer = self.call_within(PATIENCE, cmd("INFO").arg("server")).await?;
+        let infos = texts_of(&answer);
+        let mut lines = infos.iter().flat_map(|info| info.lines());
+        let version = lines.find_map(|line| line.strip_prefix("redis_version:"));
         version.map(str::to_owned).ok_or_else(|| Trouble::odd("INFO names no version of Redis"))
+    }
+
+    /// By which `maxmemory-policy` it, or a member of a Cluster, evicts keys when it is full; none if it keeps them all.
+    /// One that evicts grants no locks. Asks for at most a second.
+    ///
+    /// # Errors
+    /// Why it is not known: of the kind [`Kind::Denied`] if this user must not ask.
+    pub async fn eviction(&self) -> Result<Option<String>, Trouble> {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        self.evicts(PATIENCE, None).await
+    }
+
+    /// The same, if the connection still is this one.
+    pub(crate) async fn evicts(
+        &self,
+        limit: Duration,
+        line: Option<u64>,
+    ) -> Result<Option<String>, Trouble> {
+        const NAME: &str = "maxmemory-policy";
+        let answer = self.call(limit, cmd("CONFIG").arg("GET").arg(NAME), line).await?;
+        let Some(answer) = answer else { return Ok(None) };
+        let mut policies = texts_of(&answer);
+        policies.retain(|text| text != NAME);
+        if policies.is_empty() {
+            return Err(Trouble::odd("CONFIG GET names no maxmemory-policy"));
+        }
+        Ok(policies.into_iter().find(|policy| policy != "noeviction"))
     }
 
     /// Whether so much has failed in a row that it is left alone.
@@ -173,6 +198,11 @@ impl Redis {
             live.ok_or_else(|| Trouble::timeout(limit))?.map(|live| live.number)
         })
         .await
+    }
+
+    /// Behind this connection is not who was looked for: the next who asks looks again.
+    pub(crate) fn give_up(&self, line: u64, why: &Trouble) {
+        self.shared.hang_up(line, why);
     }
 
     /// The same as [`Redis::call_within`], if the connection still is this one.
@@ -229,12 +259,17 @@ impl Redis {
         answer.map_err(|trouble| shared.count(trouble))
     }
 
+    /// The same for whoever only asks.
+    pub(crate) async fn connect_to_each(&self) -> Result<Lines, Trouble> {
+        self.listen(|_| {}).await
+    }
+
     /// Connections of one's own, to each server that takes writes. What those say by themselves is handed
     /// over in the order in which it comes, by the task that reads it: whoever takes it must not wait.
     pub(crate) async fn listen(
         &self,
         on_push: impl Fn(PushInfo) + Clone + Send + Sync + 'static,
-    ) -> Result<Vec<MultiplexedConnection>, Trouble> {
+    ) -> Result<Lines, Trouble> {
         let dial = &self.shared.dial;
         let connected = dial.in_time(dial.connect_to_each(on_push)).await;
         match connected {
@@ -265,7 +300,7 @@ impl Shared {
         let answer = within(&SystemClock, left, live.line.send(command)).await;
         let answer = answer.map_or_else(|| Err(late()), |answer| answer.map_err(Trouble::from));
         if let Err(trouble) = &answer
-            && trouble.kind.spoils_the_line()
+            && trouble.spoils_the_line()
         {
             self.hang_up(live.number, trouble);
         }

@@ -71,7 +71,9 @@ impl Link {
         prefix: String,
         listener: Weak<dyn Listener>,
     ) {
-        redis.hear(Arc::new(Ear { link: self, prefix, listener })).await;
+        redis
+            .hear(Arc::new(Ear { link: self, prefix, listener, has_begun: AtomicBool::new(false) }))
+            .await;
     }
 }
 
@@ -79,6 +81,8 @@ struct Ear {
     link: Arc<Link>,
     prefix: String,
     listener: Weak<dyn Listener>,
+    /// Whether it was ever said how it is.
+    has_begun: AtomicBool,
 }
 
 impl Hearing for Ear {
@@ -96,6 +100,7 @@ impl Hearing for Ear {
         self.link.hears(sent);
         self.link.life.fetch_add(1, Ordering::AcqRel);
         self.link.is_up.store(true, Ordering::Release);
+        self.has_begun.store(true, Ordering::Relaxed);
         info!("the link of the cache to Redis is up");
     }
 
@@ -120,9 +125,11 @@ impl Hearing for Ear {
     }
 
     fn ends(&self, trouble: Option<&Trouble>) {
+        let error = trouble.map(|trouble| format!("{}", chain(trouble)));
         if self.link.is_up.swap(false, Ordering::AcqRel) {
-            let error = trouble.map(|trouble| format!("{}", chain(trouble)));
             warn!(error, "the link of the cache to Redis is down");
+        } else if !self.has_begun.swap(true, Ordering::Relaxed) {
+            warn!(error, "the link of the cache to Redis is not up yet");
         }
     }
 }

@@ -10,7 +10,7 @@
 use std::{
     sync::{
         Arc, LazyLock, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -28,13 +28,14 @@ use crate::{
     Failure, FailureKind,
     clock::{Clock, SystemClock, within},
     error::chain,
-    redis::{Hearing, Kind, Redis, Run, Script, Trouble, duration, millis, spread, text},
+    redis::{Hearing, Kind, Redis, Run, Script, Trouble, duration, millis, spread, text, texts_of},
 };
 
 static ACQUIRE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/acquire.lua")));
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/renew.lua")));
 static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/release.lua")));
 static OPEN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/open.lua")));
+static PROBE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/probe.lua")));
 static INSPECT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/inspect.lua")));
 
 /// Locks are spread over so many buckets.
@@ -58,6 +59,10 @@ pub(crate) struct RedisLeases {
     redis: Redis,
     namespace: String,
     checked: Mutex<Option<Arc<Checked>>>,
+    /// How often it was asked whether it could grant.
+    probes: AtomicU64,
+    /// Whether it was said that nobody can say whether it evicts.
+    has_warned: AtomicBool,
     listens: AtomicBool,
 }
 
@@ -75,7 +80,14 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl RedisLeases {
     pub(crate) fn new(redis: Redis, namespace: String) -> Self {
-        Self { redis, namespace, checked: Mutex::default(), listens: AtomicBool::new(false) }
+        Self {
+            redis,
+            namespace,
+            checked: Mutex::default(),
+            probes: AtomicU64::default(),
+            has_warned: AtomicBool::default(),
+            listens: AtomicBool::default(),
+        }
     }
 
     /// Runs it where the rule says, if that is what is there.
@@ -96,7 +108,12 @@ impl RedisLeases {
         rule: &Rule,
         run: &Run<'_>,
     ) -> Result<Option<Value>, Refused> {
-        let mut checked = self.checked().await?;
+        // One that was known a moment ago may be another one by now, of which the rule speaks.
+        let known = self.checked_lately().filter(|last| last.server == rule.server);
+        let mut checked = match known {
+            Some(last) => last,
+            None => self.check().await?,
+        };
         for _ in 0..ATTEMPTS {
             if checked.server != rule.server {
                 return Ok(None);
@@ -106,7 +123,7 @@ impl RedisLeases {
             }
             checked = self.check().await?;
         }
-        Err(Trouble::odd("the connection to Redis is another one each time").into())
+        Err(restless().into())
     }
 
     /// A connection that was looked at.
@@ -134,41 +151,34 @@ impl RedisLeases {
 
     /// One that evicts keys when it is full evicts leases.
     async fn check_keeps_all(&self, line: u64) -> Result<(), Refused> {
-        let mut get = cmd("CONFIG");
-        get.arg("GET").arg("maxmemory-policy");
-        let found = match self.redis.call_on(line, ANSWER, &get).await {
-            Ok(found) => found,
+        match self.redis.evicts(ANSWER, Some(line)).await {
+            Ok(None) => Ok(()),
+            Ok(Some(policy)) => Err(Refused::Evicts(policy)),
             Err(trouble) if matches!(trouble.kind, Kind::Denied | Kind::Odd) => {
-                warn!(
-                    error = %chain(&trouble),
-                    "nobody can say whether this Redis evicts keys, and locks with them: \
-                              its maxmemory-policy has to be noeviction"
-                );
-                return Ok(());
+                if !self.has_warned.swap(true, Ordering::Relaxed) {
+                    warn!(
+                        error = %chain(&trouble),
+                        "nobody can say whether this Redis evicts keys, and locks with them: \
+                                  its maxmemory-policy has to be noeviction"
+                    );
+                }
+                Ok(())
             }
-            Err(trouble) => return Err(trouble.into()),
-        };
-        let mut texts = Vec::new();
-        found.iter().for_each(|found| texts_of(found, &mut texts));
-        let is_policy = |text: &&String| {
-            text.contains("lru")
-                || text.contains("lfu")
-                || text.ends_with("-random")
-                || text.ends_with("-ttl")
-        };
-        match texts.iter().find(is_policy) {
-            Some(policy) => Err(Refused::Evicts(policy.clone())),
-            None => Ok(()),
+            Err(trouble) => Err(trouble.into()),
         }
     }
 
-    /// Its replication id is another one whenever its data may be.
+    /// Its replication id is another one whenever its data may be. That of a replica is that of its primary, and says
+    /// nothing of what the replica has: one that is promoted a moment later would be taken for the primary.
     async fn server_behind(&self, line: u64) -> Result<String, Refused> {
-        let mut info = cmd("INFO");
-        info.arg("replication");
-        let found = self.redis.call_on(line, ANSWER, &info).await?;
-        let mut texts = Vec::new();
-        found.iter().for_each(|found| texts_of(found, &mut texts));
+        let found = self.redis.call_on(line, ANSWER, cmd("INFO").arg("replication")).await?;
+        let texts: Vec<_> = found.iter().flat_map(texts_of).collect();
+        let is_replica = |text: &String| text.lines().any(|line| line == "role:slave");
+        if texts.iter().any(is_replica) {
+            let trouble = Trouble::replica();
+            self.redis.give_up(line, &trouble);
+            return Err(trouble.into());
+        }
         let ids = texts.iter().flat_map(|text| text.lines());
         let mut ids: Vec<_> = ids.filter_map(|line| line.strip_prefix("master_replid:")).collect();
         ids.sort_unstable();
@@ -184,6 +194,12 @@ impl RedisLeases {
         [format!("lock{{{namespace}/{bucket}}}={name}"), self.rule_of(bucket)]
     }
 
+    /// In another bucket each time: in a Cluster they have different homes.
+    fn probe(&self) -> Run<'static> {
+        let bucket = self.probes.fetch_add(1, Ordering::Relaxed) % BUCKETS;
+        PROBE.on(&[format!("{}probe", self.rule_of(bucket))])
+    }
+
     fn rule_of(&self, bucket: u64) -> String {
         format!("rule{{{}/{bucket}}}", self.namespace)
     }
@@ -196,12 +212,12 @@ impl RedisLeases {
     async fn names(&self, prefix: &str) -> Result<Vec<LockName>, Trouble> {
         let mut names = Vec::new();
         let pattern = format!("lock{{{}/*}}={}*", escaped(&self.namespace), escaped(prefix));
-        for mut line in self.redis.listen(|_| {}).await? {
+        for line in &mut self.redis.connect_to_each().await?.each {
             let mut cursor = "0".to_owned();
             loop {
                 let mut scan = cmd("SCAN");
                 scan.arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(STEP);
-                let (next, keys): (String, Vec<String>) = scan.query_async(&mut line).await?;
+                let (next, keys): (String, Vec<String>) = scan.query_async(line).await?;
                 let found = keys.iter().filter_map(|key| key.split_once("}=")?.1.parse().ok());
                 names.extend(found);
                 cursor = next;
@@ -221,10 +237,13 @@ impl Forgetful for RedisLeases {
     async fn server(&self) -> Result<String, Failure> {
         let alive = async {
             let mut checked = self.checked().await?;
-            if self.redis.call_on(checked.line, ANSWER, &cmd("PING")).await?.is_none() {
+            for _ in 0..ATTEMPTS {
+                if self.redis.run_on(checked.line, ANSWER, &self.probe()).await?.is_some() {
+                    return Ok(checked.server.clone());
+                }
                 checked = self.check().await?;
             }
-            Ok(checked.server.clone())
+            Err(restless().into())
         };
         within_question(alive).await
     }
@@ -232,11 +251,16 @@ impl Forgetful for RedisLeases {
     async fn is_gone(&self) -> bool {
         let alive = async {
             // Also if so much has failed that nobody is asked.
-            for mut line in self.redis.listen(|_| {}).await? {
-                cmd("PING").exec_async(&mut line).await?;
+            for line in &mut self.redis.connect_to_each().await?.each {
+                cmd("PING").exec_async(line).await?;
             }
-            let checked = self.check().await;
-            Ok::<_, Trouble>(!matches!(checked, Err(Refused::Evicts(_))))
+            if let Err(refused) = self.check().await
+                && refused.is_final()
+            {
+                return Ok(false);
+            }
+            let probed = self.redis.run(LOOK_AGAIN, &self.probe()).await.map_err(Refused::from);
+            Ok::<_, Trouble>(!probed.is_err_and(|refused| refused.is_final()))
         };
         !matches!(within(&SystemClock, LOOK_AGAIN, Box::pin(alive)).await, Some(Ok(true)))
     }
@@ -311,17 +335,19 @@ impl Forgetful for RedisLeases {
         after: Option<&LockName>,
         limit: usize,
     ) -> Result<Vec<Held>, Failure> {
-        let names = within(&SystemClock, LISTING, Box::pin(self.names(prefix))).await;
-        let names = names.unwrap_or_else(|| Err(Trouble::timeout(LISTING)));
-        let names = names.map_err(Refused::from)?;
-        let mut leases = Vec::new();
-        for name in names.iter().filter(|name| after.is_none_or(|after| *name > after)) {
-            if leases.len() == limit {
-                break;
+        let listing = async {
+            let names = self.names(prefix).await.map_err(Refused::from)?;
+            let mut leases = Vec::new();
+            for name in names.iter().filter(|name| after.is_none_or(|after| *name > after)) {
+                if leases.len() == limit {
+                    break;
+                }
+                leases.extend(self.inspect(rule, name).await?);
             }
-            leases.extend(self.inspect(rule, name).await?);
-        }
-        Ok(leases)
+            Ok(leases)
+        };
+        let listed = within(&SystemClock, LISTING, Box::pin(listing)).await;
+        listed.unwrap_or_else(|| Err(Refused::from(Trouble::timeout(LISTING)).into()))
     }
 
     fn listen(&self, wakeups: &Arc<Wakeups>) {
@@ -384,6 +410,24 @@ enum Refused {
     Evicts(String),
 }
 
+impl Refused {
+    /// Whether it is surely not only late: it answers, and grants nothing.
+    const fn is_final(&self) -> bool {
+        match self {
+            Self::Evicts(_) => true,
+            Self::Trouble(trouble) => matches!(
+                trouble.kind,
+                Kind::ReadOnly
+                    | Kind::Full
+                    | Kind::Misconfigured
+                    | Kind::Moved
+                    | Kind::ClusterDown
+                    | Kind::Denied
+            ),
+        }
+    }
+}
+
 impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         match refused {
@@ -398,6 +442,10 @@ impl From<Refused> for Failure {
 async fn within_question<T>(asked: impl Future<Output = Result<T, Refused>>) -> Result<T, Failure> {
     let answer = within(&SystemClock, QUESTION, asked).await;
     Ok(answer.unwrap_or_else(|| Err(Trouble::timeout(QUESTION).into()))?)
+}
+
+fn restless() -> Trouble {
+    Trouble::odd("the connection to Redis is another one each time")
 }
 
 fn unavailable(message: impl Into<String>) -> Failure {
@@ -436,17 +484,6 @@ fn held(answer: Value, name: &LockName) -> Option<Option<Held>> {
     let fence = Fence { epoch, seq: text(parts.next()?)?.parse().ok()? };
     let since = text(parts.next()?)?.parse().ok().map(Timestamp::from_millis);
     Some(Some(Held { name: name.clone(), fence, left: duration(parts.next()?)?, since }))
-}
-
-/// Of a Cluster, each member has answered.
-fn texts_of(value: &Value, texts: &mut Vec<String>) {
-    match value {
-        Value::Array(values) | Value::Set(values) => {
-            values.iter().for_each(|value| texts_of(value, texts));
-        }
-        Value::Map(pairs) => pairs.iter().for_each(|(_, value)| texts_of(value, texts)),
-        other => texts.extend(text(other.clone())),
-    }
 }
 
 /// As a pattern that is this text.

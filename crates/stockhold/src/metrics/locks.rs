@@ -30,6 +30,13 @@ impl LockTimes {
         self.0.get_or_create(&[("outcome", outcome)]).observe(took.as_secs_f64());
     }
 
+    /// Each outcome is there before it comes for the first time.
+    pub(super) fn begin_at_nothing(&self) {
+        for outcome in ["granted", "busy", "unavailable"] {
+            drop(self.0.get_or_create(&[("outcome", outcome)]));
+        }
+    }
+
     pub(super) fn register(&self, registry: &mut Registry) {
         let help = "How long a lock was waited for, by what became of that";
         registry.register("stockhold_lock_acquire_seconds", help, self.0.clone());

@@ -1,27 +1,33 @@
 //! Connects to whatever the URL names.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
+    Arg, AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
     ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, RedisResult, TlsCertificates,
     TlsMode, Value,
     aio::{ConnectionLike, MultiplexedConnection},
     cluster::ClusterClient,
     cluster_async::ClusterConnection,
-    cmd,
+    cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo},
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
     sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
 use tokio::sync::Mutex;
 
 use super::{
+    lines::{self, Lines},
     trouble::Trouble,
     url::{Host, Login, RedisUrl, Roots, Target},
 };
 use crate::{
     Failure,
-    clock::{SystemClock, within},
+    clock::{Clock, SystemClock, within},
     url::wrong,
 };
 
@@ -36,9 +42,8 @@ const BUFFER: usize = 1_024;
 
 /// The way to a Redis.
 pub(super) enum Dial {
-    Server(Client),
-    // Asks them, and remembers its connections to them.
-    Sentinels(Mutex<SentinelClient>),
+    Server(Box<Client>),
+    Sentinels(Sentinels),
     Cluster(Box<Cluster>),
 }
 
@@ -69,14 +74,20 @@ impl Dial {
 
     fn to(url: &RedisUrl, certificates: Option<TlsCertificates>) -> RedisResult<Self> {
         Ok(match &url.target {
-            Target::Socket(path) => {
-                Self::Server(Client::open(info(url, ConnectionAddr::Unix(path.clone()))?)?)
-            }
+            Target::Socket(path) => Self::Server(Box::new(Client::open(info(
+                url,
+                ConnectionAddr::Unix(path.clone()),
+            )?)?)),
             Target::Server(host) => {
-                Self::Server(open(info(url, address(url, host))?, certificates)?)
+                Self::Server(Box::new(open(info(url, address(url, host))?, certificates)?))
             }
             Target::Sentinels { hosts, primary, login } => {
-                Self::Sentinels(Mutex::new(sentinels(url, hosts, primary, login, certificates)?))
+                let begins_with = |n: usize| {
+                    let hosts = hosts.iter().cycle().skip(n).take(hosts.len());
+                    sentinels(url, hosts, primary, login, certificates.clone()).map(Mutex::new)
+                };
+                let clients = (0..hosts.len()).map(begins_with).collect::<RedisResult<_>>()?;
+                Self::Sentinels(Sentinels { clients, next: AtomicUsize::new(0) })
             }
             Target::Cluster(hosts) => {
                 let members = hosts.iter().map(|host| info(url, address(url, host)));
@@ -112,17 +123,14 @@ impl Dial {
     }
 
     /// A connection to each server that takes writes, for whoever has to hear all of them.
-    pub(super) async fn connect_to_each(
-        &self,
-        on_push: impl OnPush,
-    ) -> RedisResult<Vec<MultiplexedConnection>> {
+    pub(super) async fn connect_to_each(&self, on_push: impl OnPush) -> RedisResult<Lines> {
         let listening = config().set_push_sender(move |push| {
             on_push(push);
             Ok::<(), ()>(())
         });
         match self {
             Self::Cluster(cluster) => cluster.connect_to_each(&listening).await,
-            other => Ok(vec![other.connect_to_one(&listening).await?]),
+            other => other.connect_to_one(&listening).await.map(Lines::to_one),
         }
     }
 
@@ -131,11 +139,35 @@ impl Dial {
         config: &AsyncConnectionConfig,
     ) -> RedisResult<MultiplexedConnection> {
         let client = match self {
-            Self::Server(client) => client.clone(),
-            Self::Sentinels(client) => client.lock().await.async_get_client().await?,
+            Self::Server(client) => (**client).clone(),
+            Self::Sentinels(sentinels) => sentinels.client().await?,
             Self::Cluster(_) => return Err(odd("a Cluster is more than one server")),
         };
         client.get_multiplexed_async_connection_with_config(config).await
+    }
+}
+
+/// All the same ones, but each begins with another of them: the driver waits for the one that is named first, also if
+/// that is the one that has gone.
+pub(super) struct Sentinels {
+    // Each asks them, and remembers its connections to them.
+    clients: Vec<Mutex<SentinelClient>>,
+    next: AtomicUsize,
+}
+
+impl Sentinels {
+    /// The primary's. Where that takes long, or whoever asks does not wait for it to the end, the next one to ask begins
+    /// with another of them.
+    async fn client(&self) -> RedisResult<Client> {
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        let client = self.clients.get(n % self.clients.len().max(1));
+        let client = client.ok_or_else(|| odd("no Sentinel is named"))?;
+        let begun = SystemClock.boot();
+        let found = client.lock().await.async_get_client().await?;
+        if SystemClock.boot().saturating_sub(begun) < CONNECT {
+            self.next.store(n, Ordering::Relaxed);
+        }
+        Ok(found)
     }
 }
 
@@ -159,16 +191,25 @@ impl Cluster {
         Ok(Self { client: builder.build()?, members, certificates })
     }
 
-    async fn connect_to_each(
-        &self,
-        config: &AsyncConnectionConfig,
-    ) -> RedisResult<Vec<MultiplexedConnection>> {
+    async fn connect_to_each(&self, config: &AsyncConnectionConfig) -> RedisResult<Lines> {
         let mut connections = Vec::new();
-        for host in primaries(&mut self.client.get_async_connection().await?).await? {
-            let client = open(self.member(host)?, self.certificates.clone())?;
-            connections.push(client.get_multiplexed_async_connection_with_config(config).await?);
+        for host in self.primaries().await? {
+            let client = open(self.member(host.clone())?, self.certificates.clone())?;
+            let line = client.get_multiplexed_async_connection_with_config(config).await?;
+            connections.push((host, line));
         }
-        Ok(connections)
+        Ok(Lines::to_members(connections))
+    }
+
+    async fn primaries(&self) -> RedisResult<Vec<Host>> {
+        let mut anyone = self.client.get_async_connection().await?;
+        let slots = anyone.req_packed_command(&lines::slots()).await?.extract_error()?;
+        let known = self.members.first().map(ConnectionInfo::addr);
+        let reached_as = match known {
+            Some(ConnectionAddr::Tcp(name, _) | ConnectionAddr::TcpTls { host: name, .. }) => name,
+            _ => "",
+        };
+        lines::primaries(&slots, reached_as)
     }
 
     /// How one of its members is reached: as those that are known.
@@ -191,10 +232,19 @@ impl Line {
     pub(super) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
         let answer = match self {
             Self::One(connection) => connection.req_packed_command(command).await,
+            Self::Cluster(connection) if is_about_each(command) => {
+                let all = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllNodes, None));
+                connection.route_command(command.clone(), all).await
+            }
             Self::Cluster(connection) => connection.req_packed_command(command).await,
         };
         answer?.extract_error()
     }
+}
+
+/// Whether each member of a Cluster may answer something else: `CONFIG GET`. By itself the driver asks one of them.
+fn is_about_each(command: &Cmd) -> bool {
+    matches!(command.args_iter().next(), Some(Arg::Simple(b"CONFIG")))
 }
 
 /// Time-outs are ours: the caller knows how long it can wait.
@@ -212,14 +262,14 @@ fn open(info: ConnectionInfo, certificates: Option<TlsCertificates>) -> RedisRes
     }
 }
 
-fn sentinels(
+fn sentinels<'a>(
     url: &RedisUrl,
-    hosts: &[Host],
+    hosts: impl Iterator<Item = &'a Host>,
     primary: &str,
     login: &Login,
     certificates: Option<TlsCertificates>,
 ) -> RedisResult<SentinelClient> {
-    let addresses = hosts.iter().map(|host| address(url, host));
+    let addresses = hosts.map(|host| address(url, host));
     let mut builder = SentinelClientBuilder::new(addresses, primary, SentinelServerType::Master)?
         .set_client_to_redis_protocol(ProtocolVersion::RESP3)
         .set_client_to_redis_db(url.db)
@@ -246,30 +296,6 @@ fn sentinels(
         builder = builder.set_client_to_sentinel_password(password);
     }
     builder.build()
-}
-
-/// The servers of a Cluster that take writes.
-async fn primaries(cluster: &mut ClusterConnection) -> RedisResult<Vec<Host>> {
-    let strange = || odd("CLUSTER SLOTS was answered with something else");
-    let slots = cluster.req_packed_command(cmd("CLUSTER").arg("SLOTS")).await?.extract_error()?;
-    let Value::Array(ranges) = slots else { return Err(strange()) };
-    let mut hosts = Vec::new();
-    for range in &ranges {
-        let host = primary(range).ok_or_else(strange)?;
-        if !hosts.contains(&host) {
-            hosts.push(host);
-        }
-    }
-    Ok(hosts)
-}
-
-/// Of a range of slots: the first, the last, and who has them, the primary first.
-fn primary(range: &Value) -> Option<Host> {
-    let Value::Array(parts) = range else { return None };
-    let [_, _, Value::Array(primary), ..] = parts.as_slice() else { return None };
-    let [name, Value::Int(port), ..] = primary.as_slice() else { return None };
-    let name = ::redis::from_redis_value_ref::<String>(name).ok()?;
-    Some((name, u16::try_from(*port).ok()?))
 }
 
 fn info(url: &RedisUrl, address: ConnectionAddr) -> RedisResult<ConnectionInfo> {
@@ -317,6 +343,6 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(unreadable)
 }
 
-fn odd(message: &'static str) -> RedisError {
+pub(super) fn odd(message: &'static str) -> RedisError {
     RedisError::from((::redis::ErrorKind::Client, message))
 }

@@ -1,14 +1,15 @@
 //! Hears what Redis says by itself, for as long as anybody wants to.
 //!
 //! On connections of its own, one to each server that takes writes. A sign of life is asked for twice a second;
-//! without one for 1.5 s the link counts as down. What was said while it was, nobody has heard.
+//! without one for 1.5 s the link counts as down, and so it does when other members of a Cluster take writes. What was
+//! said while it was, nobody has heard.
 
 use std::{sync::Arc, time::Duration};
 
-use ::redis::{Cmd, PushInfo, PushKind, aio::MultiplexedConnection, cmd};
+use ::redis::{Cmd, PushInfo, PushKind};
 
 use super::{Redis, Trouble};
-use crate::clock::{Clock, SystemClock, within};
+use crate::clock::{Clock, SystemClock};
 
 /// Between two signs of life.
 const PING: Duration = Duration::from_millis(500);
@@ -64,26 +65,18 @@ impl Redis {
                 _ => hearing.said(&push),
             }
         };
+        const LEFT: Duration = SILENCE.saturating_sub(PING);
         let mut lines = self.listen(on_push).await?;
-        for line in &mut lines {
-            exchange(line, &hearing.request()).await?;
-        }
+        let count = |trouble| self.shared.count(trouble);
+        lines.ask(&hearing.request(), LEFT).await.map_err(count)?;
         hearing.begins(SystemClock.boot());
         *has_begun = true;
         while hearing.is_wanted() {
             SystemClock.sleep(PING).await;
             let sent = SystemClock.boot();
-            for line in &mut lines {
-                exchange(line, &cmd("PING")).await?;
-            }
+            lines.sign_of_life(LEFT).await.map_err(count)?;
             hearing.hears(sent);
         }
         Ok(())
     }
-}
-
-async fn exchange(line: &mut MultiplexedConnection, command: &Cmd) -> Result<(), Trouble> {
-    let left = SILENCE.saturating_sub(PING);
-    let answer = within(&SystemClock, left, command.exec_async(line)).await;
-    answer.map_or_else(|| Err(Trouble::timeout(left)), |answer| answer.map_err(Trouble::from))
 }

@@ -71,3 +71,12 @@ pub(crate) fn duration(value: Value) -> Option<Duration> {
     let millis = from_redis_value::<i64>(value).ok()?;
     Some(Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
 }
+
+/// All texts of an answer, however it is laid out; of a Cluster, those of each member.
+pub(crate) fn texts_of(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(values) | Value::Set(values) => values.iter().flat_map(texts_of).collect(),
+        Value::Map(pairs) => pairs.iter().flat_map(|(_, value)| texts_of(value)).collect(),
+        other => text(other.clone()).into_iter().collect(),
+    }
+}

@@ -304,6 +304,25 @@ async fn the_primary_is_found_by_sentinels_also_after_a_failover() {
     old.resume();
 }
 
+#[tokio::test]
+async fn sentinels_are_asked_also_when_the_first_of_them_says_nothing() {
+    let primary = RedisServer::set_up().with_tcp().start();
+    let sentinels = Sentinels::of(&primary, Duration::from_secs(5));
+    // It takes connections and answers none, as a machine that has gone.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut hosts = vec![silent.local_addr().unwrap()];
+    hosts.extend(sentinels.addresses());
+    let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+    let redis = to(&format!("redis+sentinel://{}/{}", hosts.join(","), sentinels.name()));
+    let begun = SystemClock.boot();
+    while call_shortly(&redis, &["SET", OURS, "v"]).await.is_err() {
+        assert!(since(begun) < SOON, "the primary is not found");
+        SystemClock.sleep(Duration::from_millis(20)).await;
+    }
+    let lines = redis.listen(|_| ()).await.unwrap();
+    assert_eq!(lines.each.len(), 1);
+}
+
 async fn call_shortly(redis: &Redis, words: &[&str]) -> Result<Value, Trouble> {
     let mut command = cmd(words[0]);
     command.arg(&words[1..]);
@@ -317,7 +336,7 @@ async fn who_listens_hears_of_what_was_changed_in_the_order_in_which_it_was() {
     let (heard, mut hears) = tokio::sync::mpsc::unbounded_channel();
     let mut lines = redis.listen(move |push| drop(heard.send(push))).await.unwrap();
     let track = cmd("CLIENT").arg("TRACKING").arg("ON").arg("BCAST").to_owned();
-    track.exec_async(&mut lines[0]).await.unwrap();
+    track.exec_async(&mut lines.each[0]).await.unwrap();
     for n in 0..100 {
         server.cli(&["SET", &format!("k{n}"), "v"]);
     }
@@ -352,7 +371,7 @@ async fn a_server_is_reached_by_tls_if_it_proves_who_it_is() {
     call(&redis, &["SET", OURS, "v"]).await.unwrap();
     assert_eq!(server.cli(&["GET", OURS]), "v");
     let lines = redis.listen(|_| ()).await.unwrap();
-    assert_eq!(lines.len(), 1);
+    assert_eq!(lines.each.len(), 1);
     // Of another authority, of another name, and without TLS.
     for url in [
         format!("rediss://localhost:{port}?sslrootcert={other_file}"),
@@ -399,8 +418,8 @@ async fn who_listens_to_a_cluster_hears_what_all_its_members_say() {
     let redis = to(&cluster.root_url());
     let (heard, mut hears) = tokio::sync::mpsc::unbounded_channel();
     let mut lines = redis.listen(move |push| drop(heard.send(push))).await.unwrap();
-    assert_eq!(lines.len(), 3);
-    for line in &mut lines {
+    assert_eq!(lines.each.len(), 3);
+    for line in &mut lines.each {
         let track = cmd("CLIENT").arg("TRACKING").arg("ON").arg("BCAST").to_owned();
         track.exec_async(line).await.unwrap();
     }

@@ -152,12 +152,6 @@ impl Kind {
         }
     }
 
-    /// Whether the connection is given up. Behind one that is silent there may be nobody any more; and
-    /// behind another one, the primary.
-    pub(super) const fn spoils_the_line(self) -> bool {
-        matches!(self, Self::Lost | Self::Timeout | Self::ReadOnly | Self::Odd)
-    }
-
     /// By the word that an error of the server begins with.
     fn of_code(code: &str) -> Option<Self> {
         Some(match code {
@@ -209,6 +203,40 @@ impl Trouble {
 
     pub(crate) fn odd(message: impl Into<String>) -> Self {
         Self::new(Kind::Odd, message)
+    }
+
+    /// It has said so itself.
+    pub(crate) fn replica() -> Self {
+        Self::new(Kind::ReadOnly, "this Redis is a replica")
+    }
+
+    pub(super) fn other_members() -> Self {
+        Self::new(Kind::Moved, "other members of the Cluster take writes by now")
+    }
+
+    /// Whether the connection is given up. Behind one that is silent there may be nobody any more; behind another one,
+    /// the primary; and one on which an answer makes no sense is out of step. A server that does not know a command
+    /// (`CONFIG`, where it is not to be had) has answered.
+    pub(super) fn spoils_the_line(&self) -> bool {
+        let has_answered = || {
+            self.source
+                .as_ref()
+                .is_some_and(|e| matches!(e.kind(), ErrorKind::Server(_) | ErrorKind::Extension))
+        };
+        match self.kind {
+            Kind::Lost | Kind::Timeout | Kind::ReadOnly => true,
+            Kind::Odd => !has_answered(),
+            Kind::Open
+            | Kind::Refused
+            | Kind::Loading
+            | Kind::NoScript
+            | Kind::Busy
+            | Kind::Full
+            | Kind::Misconfigured
+            | Kind::Moved
+            | Kind::ClusterDown
+            | Kind::Denied => false,
+        }
     }
 
     fn new(kind: Kind, message: impl Into<String>) -> Self {

@@ -321,3 +321,70 @@ async fn a_cluster_grants_locks_on_all_its_members_until_one_has_lost_what_it_ha
     }
     assert_eq!((forgotten, busy), (had[1], had[0] + had[2]));
 }
+
+#[tokio::test]
+async fn a_replica_grants_nothing_also_when_it_is_promoted_a_moment_later() {
+    let primary = RedisServer::set_up().with_tcp().start();
+    let replica = RedisServer::replica_of(&primary);
+    let (first, second) = (leases(&primary), leases(&replica));
+    let rule = rule(&first, 7).await;
+    first.open(&rule).await.unwrap();
+    primary.cli(&["WAIT", "1", "1000"]);
+    let refused = second.server().await.unwrap_err();
+    assert!(format!("{}", chain(&refused)).contains("replica"), "{refused:?}");
+    assert!(second.is_gone().await);
+    // It knows the epoch, and not what the primary grants from now on.
+    replica.promote();
+    let told = second.acquire(&rule, &name("n"), &Token::random(), ttl()).await;
+    assert!(matches!(told, Ok(None) | Err(_)), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_redis_without_the_command_config_grants_locks_and_is_not_hung_up_on() {
+    let server = RedisServer::set_up().with("rename-command", "CONFIG \"\"").start();
+    let leases = leases(&server);
+    let rule = rule(&leases, 3).await;
+    leases.open(&rule).await.unwrap();
+    let line = leases.redis.line(ANSWER).await.unwrap();
+    for lock in ["n", "m"] {
+        leases.check().await.unwrap();
+        let granted = leases.acquire(&rule, &name(lock), &Token::random(), ttl()).await.unwrap();
+        assert!(matches!(granted, Some(Attempt::Granted { .. })), "{granted:?}");
+    }
+    assert_eq!(leases.redis.line(ANSWER).await.unwrap(), line);
+}
+
+#[tokio::test]
+async fn a_cluster_of_which_one_member_evicts_grants_no_locks() {
+    let cluster = RedisCluster::start(3);
+    cluster.members()[2].cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    for _ in 0..5 {
+        let refused = leases_at(&cluster.url()).server().await.unwrap_err();
+        assert!(refused.message.contains("allkeys-lru"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn probe_says_well_and_leaves_nothing() {
+    let shop = Shop::open().await;
+    let said = shop.leases.redis.run(ANSWER, &shop.leases.probe()).await.unwrap();
+    assert_eq!(text(said).as_deref(), Some("well"));
+    let begun = SystemClock.boot();
+    while !shop.server.cli(&["KEYS", "*probe"]).is_empty() {
+        assert!(SystemClock.boot() - begun < TTL);
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_answers_and_writes_nothing_is_as_good_as_gone() {
+    let shop = Shop::open().await;
+    assert!(!shop.leases.is_gone().await);
+    for (setting, broken, whole) in [("maxmemory", "1", "0"), ("min-replicas-to-write", "1", "0")] {
+        shop.server.cli(&["CONFIG", "SET", setting, broken]);
+        shop.leases.server().await.unwrap_err();
+        assert!(shop.leases.is_gone().await, "{setting}");
+        shop.server.cli(&["CONFIG", "SET", setting, whole]);
+        shop.leases.server().await.unwrap();
+        assert!(!shop.leases.is_gone().await);
+    }
+}
