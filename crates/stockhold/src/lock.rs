@@ -49,6 +49,7 @@ mod wakeups;
 
 #[cfg(feature = "postgres")]
 pub use guard::FENCE_TABLE;
+use lease::{Claim, Ghost};
 pub use lease::{KeepAlive, Lease, LeaseLost};
 pub use memory::MemoryBackend;
 pub use rule::{Change, Grantor, Leases, Rule};
@@ -179,7 +180,7 @@ impl Locks {
     /// [`LockError::Busy`] or [`LockError::Unavailable`].
     pub async fn try_acquire(&self, name: &LockName, ttl: LeaseTtl) -> Result<Lease, LockError> {
         let won = self.win(name, None, ttl, None).await?;
-        Ok(self.lease(name, ttl, won))
+        Ok(self.lease(name, ttl, &won))
     }
 
     /// Waits for its turn, for at most `patience`.
@@ -193,7 +194,7 @@ impl Locks {
         patience: Duration,
     ) -> Result<Lease, LockError> {
         let won = self.win(name, None, ttl, Some(patience)).await?;
-        Ok(self.lease(name, ttl, won))
+        Ok(self.lease(name, ttl, &won))
     }
 
     /// The same for whoever keeps the token, and may ask again with it if the answer is lost; a lease that was granted
@@ -303,7 +304,7 @@ impl Locks {
         let Shared { backend, clock, .. } = &*self.shared;
         let is_new = token.is_none();
         let token = token.cloned().unwrap_or_else(Token::random);
-        let guard = is_new.then(|| Abandoned::new(backend, clock, name, &token, ttl));
+        let guard = is_new.then(|| Abandoned(Some(self.claim(name, &token, ttl))));
         let sent = clock.boot();
         // If this fails, it may have been granted: then it is released again in the background.
         let attempt = backend.acquire(name, &token, ttl, self.mode).await?;
@@ -316,11 +317,14 @@ impl Locks {
         }
     }
 
-    fn lease(&self, name: &LockName, ttl: LeaseTtl, won: Won) -> Lease {
+    fn lease(&self, name: &LockName, ttl: LeaseTtl, won: &Won) -> Lease {
+        Lease::new(self.claim(name, &won.token, ttl), won.fence, won.sent)
+    }
+
+    fn claim(&self, name: &LockName, token: &Token, ttl: LeaseTtl) -> Claim {
         let Shared { backend, clock, .. } = &*self.shared;
         let (backend, clock) = (Arc::clone(backend), Arc::clone(clock));
-        let Won { token, fence, sent, .. } = won;
-        Lease::new(backend, clock, name.clone(), token, fence, ttl, sent)
+        Claim { backend, clock, name: name.clone(), token: token.clone(), ttl }
     }
 
     async fn still_busy(&self, name: &LockName) -> LockError {
@@ -358,31 +362,18 @@ fn pause(left: Duration) -> Duration {
 const MOST_LINES: usize = 1_024;
 
 /// Whoever stops waiting for a grant may have been granted: the lease is given back in the background.
-struct Abandoned {
-    lease: Option<lease::Ghost>,
-}
+struct Abandoned(Option<Claim>);
 
 impl Abandoned {
-    fn new(
-        backend: &Arc<dyn Backend>,
-        clock: &Arc<dyn Clock>,
-        name: &LockName,
-        token: &Token,
-        ttl: LeaseTtl,
-    ) -> Self {
-        let (backend, clock) = (Arc::clone(backend), Arc::clone(clock));
-        Self { lease: Some(lease::Ghost::new(backend, clock, name.clone(), token.clone(), ttl)) }
-    }
-
     fn disarm(mut self) {
-        self.lease = None;
+        self.0 = None;
     }
 }
 
 impl Drop for Abandoned {
     fn drop(&mut self) {
-        if let Some(ghost) = self.lease.take() {
-            ghost.release_behind();
+        if let Some(claim) = self.0.take() {
+            Ghost(claim).release_behind();
         }
     }
 }

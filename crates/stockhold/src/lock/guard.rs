@@ -16,6 +16,12 @@ const RAISE: &str = "INSERT INTO lock_fence AS last (name, epoch, number) VALUES
     ON CONFLICT (name) DO UPDATE SET epoch = excluded.epoch, number = excluded.number \
     WHERE (last.epoch, last.number) <= (excluded.epoch, excluded.number)";
 
+/// No statement takes longer than that from now on, nor is the transaction left alone for longer; unless less was set
+/// before.
+const LIMIT: &str = "SELECT set_config(name, least($1, nullif(\
+        (extract(epoch FROM current_setting(name)::interval) * 1000)::bigint, 0))::text, true) \
+    FROM unnest(ARRAY['statement_timeout', 'idle_in_transaction_session_timeout']) AS name";
+
 impl Lease {
     /// Lets this transaction go on only if nobody who was granted the lock later has written under it in this
     /// database, and only for as long as the lease lasts: a statement that takes longer is cancelled. Whoever is
@@ -46,12 +52,8 @@ impl Lease {
             let failure = Failure::new(FailureKind::Unavailable, message).caused_by(error);
             LockError::Unavailable(failure)
         };
-        let limit = format!(
-            "SET LOCAL statement_timeout = {millis}; \
-             SET LOCAL idle_in_transaction_session_timeout = {millis}",
-            millis = left.as_millis()
-        );
-        tx.batch_execute(&limit).await.map_err(unavailable)?;
+        let most = i64::try_from(left.as_millis()).unwrap_or(i64::MAX);
+        tx.query_typed(LIMIT, &[(&most, Type::INT8)]).await.map_err(unavailable)?;
         let fence = self.fence();
         let number = |number| i64::try_from(number).unwrap_or(i64::MAX);
         let raised = tx

@@ -12,7 +12,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, Semaphore},
+    task::AbortHandle,
+};
 use tracing::warn;
 
 use super::{Backend, Fence, LeaseTtl, LockError, LockName, Released, Token};
@@ -30,12 +34,18 @@ pub struct Lease {
     is_released: bool,
 }
 
+/// What a lease is asked for and given back with.
+#[derive(Clone)]
+pub(super) struct Claim {
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) name: LockName,
+    pub(super) token: Token,
+    pub(super) ttl: LeaseTtl,
+}
+
 struct Inner {
-    backend: Arc<dyn Backend>,
-    clock: Arc<dyn Clock>,
-    name: LockName,
-    token: Token,
-    ttl: LeaseTtl,
+    claim: Claim,
     /// In nanoseconds of the boot clock; it only rises, or falls to nothing.
     deadline: AtomicU64,
     /// It has fallen.
@@ -64,25 +74,16 @@ impl Drop for KeepAlive {
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, fence) = (&self.inner.name, &self.fence);
+        let (name, fence) = (&self.inner.claim.name, &self.fence);
         f.debug_struct("Lease").field("name", name).field("fence", fence).finish_non_exhaustive()
     }
 }
 
 impl Lease {
     /// It was first asked for at `sent`, on the boot clock: its time runs from there.
-    pub(super) fn new(
-        backend: Arc<dyn Backend>,
-        clock: Arc<dyn Clock>,
-        name: LockName,
-        token: Token,
-        fence: Fence,
-        ttl: LeaseTtl,
-        sent: Duration,
-    ) -> Self {
-        let deadline = AtomicU64::new(nanos(sent.saturating_add(ttl.relied_on())));
-        let is_over = Notify::new();
-        let inner = Inner { backend, clock, name, token, ttl, deadline, is_over };
+    pub(super) fn new(claim: Claim, fence: Fence, sent: Duration) -> Self {
+        let deadline = AtomicU64::new(nanos(sent.saturating_add(claim.ttl.relied_on())));
+        let inner = Inner { claim, deadline, is_over: Notify::new() };
         Self { inner: Arc::new(inner), fence, is_released: false }
     }
 
@@ -95,7 +96,7 @@ impl Lease {
     /// Which lock it is.
     #[must_use]
     pub fn name(&self) -> &LockName {
-        &self.inner.name
+        &self.inner.claim.name
     }
 
     /// For how long it can be relied on, unless it is renewed.
@@ -143,7 +144,7 @@ impl Lease {
         let inner = &*self.inner;
         let mut work = pin!(work);
         let mut over = pin!(inner.ends_within(Duration::ZERO));
-        let lost = || Err(LeaseLost { name: inner.name.clone() });
+        let lost = || Err(LeaseLost { name: inner.claim.name.clone() });
         poll_fn(|cx| {
             if inner.left().is_zero() {
                 return Poll::Ready(lost());
@@ -165,9 +166,9 @@ impl Lease {
     pub async fn release(mut self) -> Released {
         let inner = Arc::clone(&self.inner);
         inner.give_up();
-        let released = inner.backend.release(&inner.name, &inner.token).await;
-        // Until here, whoever stops waiting releases it behind.
-        self.is_released = true;
+        let released = inner.claim.release().await;
+        // Until here, whoever stops waiting releases it behind; and so does who is not told that it is.
+        self.is_released = released.is_ok();
         released.unwrap_or(Released::Unknown)
     }
 }
@@ -176,17 +177,21 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if !self.is_released {
             self.inner.give_up();
-            let Inner { backend, clock, name, token, ttl, .. } = &*self.inner;
-            let (backend, clock) = (Arc::clone(backend), Arc::clone(clock));
-            Ghost::new(backend, clock, name.clone(), token.clone(), *ttl).release_behind();
+            Ghost(self.inner.claim.clone()).release_behind();
         }
+    }
+}
+
+impl Claim {
+    async fn release(&self) -> Result<Released, LockError> {
+        self.backend.release(&self.name, &self.token).await
     }
 }
 
 impl Inner {
     fn left(&self) -> Duration {
         let deadline = Duration::from_nanos(self.deadline.load(Ordering::Acquire));
-        deadline.saturating_sub(self.clock.boot())
+        deadline.saturating_sub(self.claim.clock.boot())
     }
 
     fn give_up(&self) {
@@ -201,16 +206,17 @@ impl Inner {
             if left.is_zero() {
                 return;
             }
-            // It may be renewed meanwhile.
-            within(&*self.clock, left, is_over).await;
+            // It may be renewed meanwhile; and a timer stands still while the machine is suspended.
+            within(&*self.claim.clock, left.min(LOOK_AGAIN), is_over).await;
         }
     }
 
     async fn renew(&self) -> Result<(), LockError> {
-        let sent = self.clock.boot();
-        match self.backend.renew(&self.name, &self.token, self.ttl).await {
+        let Claim { backend, clock, name, token, ttl } = &self.claim;
+        let sent = clock.boot();
+        match backend.renew(name, token, *ttl).await {
             Ok(()) => {
-                let deadline = nanos(sent.saturating_add(self.ttl.relied_on()));
+                let deadline = nanos(sent.saturating_add(ttl.relied_on()));
                 // One that was given up meanwhile stays so.
                 let raise = |old| (old != 0).then_some(deadline.max(old));
                 let _ = self.deadline.fetch_update(Ordering::AcqRel, Ordering::Acquire, raise);
@@ -225,63 +231,72 @@ impl Inner {
     }
 
     async fn keep_alive(&self, most: Duration) {
-        let until = self.clock.boot().saturating_add(most);
-        let pause = self.ttl.get() / 3;
+        let Claim { clock, name, ttl, .. } = &self.claim;
+        let until = clock.boot().saturating_add(most);
+        let third = ttl.get() / 3;
+        let mut pause = third;
         loop {
-            self.clock.sleep(pause).await;
-            if self.left().is_zero() || self.clock.boot() >= until {
+            clock.sleep(pause).await;
+            if self.left().is_zero() || clock.boot() >= until {
                 return;
             }
-            match self.renew().await {
-                Ok(()) => {}
-                Err(LockError::Lost) => return,
-                // Once more in a third of its time, if there is as much left.
-                Err(error) => {
-                    warn!(lock = %self.name, error = %chain(&error), "a lease was not renewed");
+            // As long as there is time, it is tried again; nor does one answer that does not come take all of it.
+            pause = third.min(AGAIN);
+            match within(&**clock, third, self.renew()).await {
+                Some(Ok(())) => pause = third,
+                Some(Err(LockError::Lost)) => return,
+                Some(Err(error)) => {
+                    warn!(lock = %name, error = %chain(&error), "a lease was not renewed");
                 }
+                None => warn!(lock = %name, "a lease was not renewed: no answer in time"),
             }
         }
     }
 }
 
 /// A lease that nobody wants any more, and that may be there all the same.
-pub(super) struct Ghost {
-    backend: Arc<dyn Backend>,
-    clock: Arc<dyn Clock>,
-    name: LockName,
-    token: Token,
-    ttl: LeaseTtl,
-}
+pub(super) struct Ghost(pub(super) Claim);
 
-/// Between two attempts to release a ghost.
+/// Between two attempts to renew or to release a lease, the latter at first and at most.
 const AGAIN: Duration = Duration::from_millis(250);
+const MOST_SELDOM: Duration = Duration::from_secs(4);
+/// A grant comes at most so long after whoever asked for it has gone.
+const LATE: Duration = Duration::from_secs(1);
+/// So often it is looked whether a lease still lives.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// So many are released behind at once; the others end by their time to live. While nobody can be asked, every attempt
+/// to get a lock may leave one behind.
+static GHOSTS: Semaphore = Semaphore::const_new(1_000);
 
 impl Ghost {
-    pub(super) const fn new(
-        backend: Arc<dyn Backend>,
-        clock: Arc<dyn Clock>,
-        name: LockName,
-        token: Token,
-        ttl: LeaseTtl,
-    ) -> Self {
-        Self { backend, clock, name, token, ttl }
-    }
-
     /// Releases it without anybody waiting for that. Without a runtime it ends by its time to live.
     pub(super) fn release_behind(self) {
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(self.release());
+        if let (Ok(runtime), Ok(turn)) = (Handle::try_current(), GHOSTS.try_acquire()) {
+            runtime.spawn(async move {
+                self.release().await;
+                drop(turn);
+            });
         }
     }
 
-    /// Tries until whoever granted it has heard; but no longer than it lives.
+    /// Tries until whoever granted it has heard; but no longer than it lives. Where there is none, it may still be
+    /// granted: what has asked for it may be on its way.
     async fn release(self) {
-        let until = self.clock.boot().saturating_add(self.ttl.get());
-        while self.backend.release(&self.name, &self.token).await.is_err() {
-            self.clock.sleep(AGAIN).await;
-            if self.clock.boot() >= until {
+        let Self(claim) = self;
+        let begun = claim.clock.boot();
+        let mut pause = AGAIN;
+        loop {
+            let asked = claim.clock.boot().saturating_sub(begun);
+            match claim.release().await {
+                Ok(Released::Clean) => return,
+                Ok(_) if asked >= LATE.min(claim.ttl.get()) => return,
+                Ok(_) | Err(_) => {}
+            }
+            claim.clock.sleep(pause).await;
+            if claim.clock.boot().saturating_sub(begun) >= claim.ttl.get() {
                 return;
             }
+            pause = pause.saturating_mul(2).min(MOST_SELDOM);
         }
     }
 }

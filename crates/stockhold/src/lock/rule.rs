@@ -52,7 +52,8 @@ pub struct Rule {
     pub epoch: u64,
     /// Which Redis, by a mark that changes when it may have lost data; empty of a database.
     pub server: String,
-    /// Whether it was told of its epoch; before that it grants nothing.
+    /// Whether it grants yet: nobody goes by the rule before any more, or nobody will before `strict_in`; and Redis was
+    /// told of its epoch.
     pub is_open: bool,
     /// Since when the rule stands.
     pub age: Duration,
@@ -85,17 +86,19 @@ pub trait Leases: Debug + Send + Sync + 'static {
     /// `Unavailable`, as for all of them.
     async fn rule(&self, sees_redis: bool) -> Result<Rule, Failure>;
 
-    /// Replaces the rule, if it still is that of this epoch. The new one.
+    /// Replaces the rule, if it still is that of this epoch. The new one, by which nobody grants before it is
+    /// [`opened`](Leases::opened).
     ///
     /// # Errors
     /// `Unavailable`: then it may be replaced, or not.
     async fn replace(&self, epoch: u64, change: &Change) -> Result<Option<Rule>, Failure>;
 
-    /// Whoever grants was told of this epoch.
+    /// By the rule of this epoch is granted from now on, if it still is the rule; it was read by whoever says so. What
+    /// Redis has granted before may live on from now, as long as [`Change::ghosts`] said. The rule that there is.
     ///
     /// # Errors
     /// `Unavailable`.
-    async fn opened(&self, epoch: u64) -> Result<(), Failure>;
+    async fn opened(&self, epoch: u64) -> Result<Rule, Failure>;
 
     /// See [`Backend::acquire`](super::Backend::acquire).
     ///

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     Failure, FailureKind,
     clock::{Clock, within},
+    error::chain,
 };
 
 /// Grants fast, and may forget what it has granted.
@@ -91,7 +92,10 @@ struct Inner {
     redis: Option<Arc<dyn Forgetful>>,
     clock: Arc<dyn Clock>,
     permit: Mutex<Option<Permit>>,
+    /// Of all who wait for the rule, one reads it.
+    reading: tokio::sync::Mutex<()>,
     is_read_again: AtomicBool,
+    is_attended: AtomicBool,
     /// Of all tasks here, one makes a new rule.
     changing: tokio::sync::Mutex<()>,
     health: Mutex<Health>,
@@ -129,21 +133,20 @@ impl SharedBackend {
         redis: Option<Arc<dyn Forgetful>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let (permit, is_read_again, changing, health) = Default::default();
-        let (is_watched, wakeups) = Default::default();
-        Self {
-            inner: Arc::new(Inner {
-                leases,
-                redis,
-                clock,
-                permit,
-                is_read_again,
-                changing,
-                health,
-                is_watched,
-                wakeups,
-            }),
-        }
+        let inner = Inner {
+            leases,
+            redis,
+            clock,
+            permit: Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
+            is_read_again: AtomicBool::default(),
+            is_attended: AtomicBool::default(),
+            changing: tokio::sync::Mutex::default(),
+            health: Mutex::default(),
+            is_watched: AtomicBool::default(),
+            wakeups: Arc::default(),
+        };
+        Self { inner: Arc::new(inner) }
     }
 }
 
@@ -172,8 +175,11 @@ impl Backend for SharedBackend {
         for _ in 0..ATTEMPTS {
             let permit = inner.permit().await?;
             let told = inner.renew(&permit, name, token, ttl).await;
-            if let Some(is_renewed) = inner.settled(&permit, told).await? {
-                return if is_renewed { Ok(()) } else { Err(LockError::Lost) };
+            match inner.settled(&permit, told).await? {
+                Some(true) => return Ok(()),
+                // Unless it was granted by somebody who grants since the rule was read here.
+                Some(false) if inner.still_is_rule(&permit).await? => return Err(LockError::Lost),
+                Some(false) | None => {}
             }
         }
         Err(restless())
@@ -184,7 +190,7 @@ impl Backend for SharedBackend {
         let inner = &self.inner;
         let permit = inner.permit().await?;
         let released = match inner.redis_of(&permit.rule).map_err(LockError::Unavailable)? {
-            Some(redis) => inner.seen(redis.release(name, token).await),
+            Some(redis) => inner.answered(redis.release(name, token).await),
             None => inner.leases.release(name, token).await,
         };
         let released = released.map_err(LockError::Unavailable)?;
@@ -196,7 +202,7 @@ impl Backend for SharedBackend {
         let inner = &self.inner;
         let permit = inner.permit().await?;
         let found = match inner.redis_of(&permit.rule).map_err(LockError::Unavailable)? {
-            Some(redis) => inner.seen(redis.inspect(&permit.rule, name).await),
+            Some(redis) => inner.answered(redis.inspect(&permit.rule, name).await),
             None => inner.leases.inspect(name).await,
         };
         found.map_err(LockError::Unavailable)
@@ -211,7 +217,7 @@ impl Backend for SharedBackend {
         let inner = &self.inner;
         let permit = inner.permit().await?;
         let found = match inner.redis_of(&permit.rule).map_err(LockError::Unavailable)? {
-            Some(redis) => inner.seen(redis.list(&permit.rule, prefix, after, limit).await),
+            Some(redis) => inner.answered(redis.list(&permit.rule, prefix, after, limit).await),
             None => inner.leases.list(prefix, after, limit).await,
         };
         found.map_err(LockError::Unavailable)
@@ -240,15 +246,15 @@ impl Inner {
         mode: Mode,
     ) -> Result<Option<Attempt>, Failure> {
         let rule = &permit.rule;
-        let Some(redis) = self.redis_of(rule)? else {
-            return self.leases.acquire(rule.epoch, name, token, ttl, mode).await;
-        };
         if !rule.is_open {
             return Ok(None);
         }
+        let Some(redis) = self.redis_of(rule)? else {
+            return self.leases.acquire(rule.epoch, name, token, ttl, mode).await;
+        };
         match permit.strict_left(self.clock.boot()) {
             Some(left) if mode == Mode::Strict => Ok(Some(Attempt::Busy(left))),
-            _ => self.told(permit, redis.acquire(rule, name, token, ttl).await).await,
+            _ => self.told(permit, self.seen(redis.acquire(rule, name, token, ttl).await)).await,
         }
     }
 
@@ -260,13 +266,13 @@ impl Inner {
         ttl: LeaseTtl,
     ) -> Result<Option<bool>, Failure> {
         let rule = &permit.rule;
-        let Some(redis) = self.redis_of(rule)? else {
-            return self.leases.renew(rule.epoch, name, token, ttl).await;
-        };
         if !rule.is_open {
             return Ok(None);
         }
-        self.told(permit, redis.renew(rule, name, token, ttl).await).await
+        let Some(redis) = self.redis_of(rule)? else {
+            return self.leases.renew(rule.epoch, name, token, ttl).await;
+        };
+        self.told(permit, self.answered(redis.renew(rule, name, token, ttl).await)).await
     }
 
     /// What was answered; none if somebody else is to be asked, or the same one again.
@@ -280,6 +286,12 @@ impl Inner {
             self.outdated(permit).await?;
         }
         Ok(told)
+    }
+
+    /// Whether it is by this rule that locks are granted now, and not by one that was made since.
+    async fn still_is_rule(self: &Arc<Self>, permit: &Permit) -> Result<bool, LockError> {
+        let now = self.read().await.map_err(LockError::Unavailable)?;
+        Ok(now.rule.epoch == permit.rule.epoch)
     }
 
     /// Redis, if it is that which grants; else the database does.
@@ -305,7 +317,7 @@ impl Inner {
         permit: &Permit,
         asked: Result<Option<T>, Failure>,
     ) -> Result<Option<T>, Failure> {
-        let Some(told) = self.seen(asked)? else { return Ok(None) };
+        let Some(told) = asked? else { return Ok(None) };
         if self.clock.boot() < permit.until {
             return Ok(Some(told));
         }
@@ -314,24 +326,31 @@ impl Inner {
         Ok(is_same.then_some(told))
     }
 
-    /// Takes note of whether Redis is well.
+    /// Takes note of whether Redis is well: it grants, or could.
     fn seen<T>(self: &Arc<Self>, asked: Result<T, Failure>) -> Result<T, Failure> {
-        let now = self.clock.boot();
-        let mut health = self.health();
-        match &asked {
-            Ok(_) => *health = Health { seen: Some(now), ..Health::default() },
-            Err(_) => {
-                health.failing_since.get_or_insert(now);
-                health.well_since = None;
-                drop(health);
-                self.watch();
-            }
+        if asked.is_ok() {
+            let seen = Some(self.clock.boot());
+            *self.health() = Health { seen, ..Health::default() };
+        }
+        self.answered(asked)
+    }
+
+    /// The same for what a Redis answers as well that grants nothing, because it is full or evicts keys: that it does
+    /// says nothing.
+    fn answered<T>(self: &Arc<Self>, asked: Result<T, Failure>) -> Result<T, Failure> {
+        if asked.is_err() {
+            let mut health = self.health();
+            health.failing_since.get_or_insert(self.clock.boot());
+            health.well_since = None;
+            drop(health);
+            self.watch();
         }
         asked
     }
 
     /// The rule, as it was read within the last 2 s.
     async fn permit(self: &Arc<Self>) -> Result<Permit, LockError> {
+        self.attend();
         let now = self.clock.boot();
         match self.last_permit() {
             Some(permit) if now < permit.read_again_at => Ok(permit),
@@ -339,8 +358,44 @@ impl Inner {
                 self.read_behind();
                 Ok(permit)
             }
-            _ => self.read().await.map_err(LockError::Unavailable),
+            _ => self.read_in_turn().await.map_err(LockError::Unavailable),
         }
+    }
+
+    /// Of all who need it at once, one reads.
+    async fn read_in_turn(self: &Arc<Self>) -> Result<Permit, Failure> {
+        let turn = within(&*self.clock, PATIENCE, self.reading.lock()).await;
+        match self.last_permit().filter(|permit| self.clock.boot() < permit.until) {
+            Some(permit) if turn.is_some() => Ok(permit),
+            _ => self.read().await,
+        }
+    }
+
+    /// From when a lock was first asked for, the rule is read once a second, and the others are told whether Redis is
+    /// well as this process sees it: also while nobody here asks for locks. Where there is no Redis, nobody else grants.
+    fn attend(self: &Arc<Self>) {
+        if self.redis.is_some() && !self.is_attended.swap(true, Ordering::AcqRel) {
+            let (inner, clock) = (Arc::downgrade(self), Arc::clone(&self.clock));
+            tokio::spawn(async move {
+                loop {
+                    clock.sleep(READ_AGAIN).await;
+                    let Some(inner) = inner.upgrade() else { return };
+                    inner.look_around().await;
+                }
+            });
+        }
+    }
+
+    async fn look_around(self: &Arc<Self>) {
+        let is_granting = |permit: Permit| permit.rule.grantor == Grantor::Redis;
+        if let Some(redis) = &self.redis
+            && self.last_permit().is_some_and(is_granting)
+        {
+            // What this says is noted.
+            let _ = self.seen(redis.server().await);
+        }
+        // Whoever cannot do without the rule is told why.
+        let _ = self.read().await;
     }
 
     fn last_permit(&self) -> Option<Permit> {
@@ -406,6 +461,8 @@ impl Inner {
         }
         match now.rule.grantor {
             Grantor::Nobody => self.begin(&now.rule).await,
+            // Whoever has made it may have died since.
+            Grantor::Database if !now.rule.is_open => self.open_database(now.rule.epoch).await,
             // It has not changed: the database has answered to an older reading.
             Grantor::Database => Ok(()),
             // Somebody else tells it, or has died at that.
@@ -437,23 +494,24 @@ impl Inner {
     async fn open_redis(self: &Arc<Self>, old: &Rule) -> Result<(), Failure> {
         let redis = self.redis()?;
         let server = self.seen(redis.server().await)?;
-        let sent = self.clock.boot();
         let change = Change {
             grantor: Grantor::Redis,
             server,
             ghosts: UNTIL_ALL_ARE_OVER,
             unseen_for: None,
         };
-        match self.leases.replace(old.epoch, &change).await? {
-            Some(rule) => {
-                // If this fails half-way, others find it as if its data were lost.
-                self.seen(redis.open(&rule).await)?;
-                self.leases.opened(rule.epoch).await?;
-                info!(epoch = rule.epoch, "locks are granted by Redis");
-                self.adopt(Rule { is_open: true, ..rule }, sent);
-            }
-            None => drop(self.read().await?),
+        let Some(rule) = self.leases.replace(old.epoch, &change).await? else {
+            return self.read().await.map(drop);
+        };
+        if let Err(failure) = self.seen(redis.open(&rule).await) {
+            // It may have been told in part: this epoch is never opened.
+            warn!(error = %chain(&failure), "Redis cannot grant locks");
+            return self.fall_back(&rule, None).await;
         }
+        let sent = self.clock.boot();
+        let rule = self.leases.opened(rule.epoch).await?;
+        info!(epoch = rule.epoch, "locks are granted by Redis");
+        self.adopt(rule, sent);
         Ok(())
     }
 
@@ -463,7 +521,6 @@ impl Inner {
         old: &Rule,
         unseen_for: Option<Duration>,
     ) -> Result<(), Failure> {
-        let sent = self.clock.boot();
         let change = Change {
             grantor: Grantor::Database,
             server: String::new(),
@@ -471,12 +528,17 @@ impl Inner {
             unseen_for,
         };
         match self.leases.replace(old.epoch, &change).await? {
-            Some(rule) => {
-                info!(epoch = rule.epoch, "locks are granted by the database");
-                self.adopt(rule, sent);
-            }
-            None => drop(self.read().await?),
+            Some(rule) => self.open_database(rule.epoch).await,
+            None => self.read().await.map(drop),
         }
+    }
+
+    /// Nobody goes by an older rule for longer than what was read of it counts.
+    async fn open_database(self: &Arc<Self>, epoch: u64) -> Result<(), Failure> {
+        let sent = self.clock.boot();
+        let rule = self.leases.opened(epoch).await?;
+        info!(epoch = rule.epoch, "locks are granted by the database");
+        self.adopt(rule, sent);
         Ok(())
     }
 

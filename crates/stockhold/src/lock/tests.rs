@@ -1,12 +1,12 @@
 //! The laws of locks, with time moved by hand.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     task::{Context, Poll, Waker},
 };
 
 use super::*;
-use crate::clock::ManualClock;
+use crate::{Failure, FailureKind, clock::ManualClock};
 
 const TTL: Duration = Duration::from_secs(10);
 
@@ -222,6 +222,120 @@ async fn a_lease_is_kept_alive_but_not_for_ever() {
         clock.advance(TTL / 3);
     }
     assert!(!is_busy(&locks).await && lease.left().is_zero());
+}
+
+/// Grants from memory, unless it is away.
+#[derive(Debug)]
+struct Shaky {
+    memory: MemoryBackend,
+    is_away: AtomicBool,
+    renewals: AtomicUsize,
+    releases: AtomicUsize,
+}
+
+impl Shaky {
+    fn locks() -> (Locks, Arc<Self>, ManualClock) {
+        let clock = ManualClock::default();
+        let shaky = Arc::new(Self {
+            memory: MemoryBackend::with_clock(3, Arc::new(clock.clone())),
+            is_away: AtomicBool::new(false),
+            renewals: AtomicUsize::new(0),
+            releases: AtomicUsize::new(0),
+        });
+        let backend: Arc<dyn Backend> = Arc::<Self>::clone(&shaky);
+        (Locks::with_clock(backend, Arc::new(clock.clone())), shaky, clock)
+    }
+
+    fn is_there(&self) -> Result<(), LockError> {
+        let away = || Failure::new(FailureKind::Unavailable, "nobody answers");
+        let is_away = self.is_away.load(Ordering::Relaxed);
+        if is_away { Err(LockError::Unavailable(away())) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl Backend for Shaky {
+    async fn acquire(
+        &self,
+        name: &LockName,
+        token: &Token,
+        ttl: LeaseTtl,
+        mode: Mode,
+    ) -> Result<Attempt, LockError> {
+        self.is_there()?;
+        self.memory.acquire(name, token, ttl, mode).await
+    }
+
+    async fn renew(&self, name: &LockName, token: &Token, ttl: LeaseTtl) -> Result<(), LockError> {
+        self.renewals.fetch_add(1, Ordering::Relaxed);
+        self.is_there()?;
+        self.memory.renew(name, token, ttl).await
+    }
+
+    async fn release(&self, name: &LockName, token: &Token) -> Result<Released, LockError> {
+        self.releases.fetch_add(1, Ordering::Relaxed);
+        self.is_there()?;
+        self.memory.release(name, token).await
+    }
+
+    async fn inspect(&self, name: &LockName) -> Result<Option<Held>, LockError> {
+        self.memory.inspect(name).await
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&LockName>,
+        limit: usize,
+    ) -> Result<Vec<Held>, LockError> {
+        self.memory.list(prefix, after, limit).await
+    }
+
+    fn freed<'a>(&'a self, name: &LockName) -> Freed<'a> {
+        self.memory.freed(name)
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_that_fails_is_tried_again_for_as_long_as_the_lease_lives() {
+    let (locks, shaky, clock) = Shaky::locks();
+    let lease = locks.try_acquire(&name("n"), ttl()).await.unwrap();
+    let _alive = lease.keep_alive(100 * TTL);
+    shaky.is_away.store(true, Ordering::Relaxed);
+    let step = Duration::from_millis(250);
+    for _ in 0..38 {
+        settle().await;
+        clock.advance(step);
+    }
+    settle().await;
+    assert!(lease.left() < 2 * step, "{:?}", lease.left());
+    assert!(shaky.renewals.load(Ordering::Relaxed) > 20, "{shaky:?}");
+    // At the last moment somebody answers.
+    shaky.is_away.store(false, Ordering::Relaxed);
+    clock.advance(step);
+    settle().await;
+    assert!(lease.left() > TTL - step, "{:?}", lease.left());
+}
+
+#[tokio::test]
+async fn what_is_to_be_given_back_while_nobody_answers_is_bounded() {
+    let (locks, shaky, clock) = Shaky::locks();
+    shaky.is_away.store(true, Ordering::Relaxed);
+    for n in 0..3_000 {
+        let refused = locks.try_acquire(&name(&format!("n{n}")), ttl()).await;
+        assert!(matches!(refused, Err(LockError::Unavailable(_))));
+    }
+    settle().await;
+    assert_eq!(shaky.releases.swap(0, Ordering::Relaxed), 1_000);
+    // Nor are they asked for all the time, and not for longer than they could live.
+    for _ in 0..40 {
+        clock.advance(TTL / 40);
+        settle().await;
+    }
+    assert!(shaky.releases.swap(0, Ordering::Relaxed) <= 7_000);
+    clock.advance(TTL);
+    settle().await;
+    assert_eq!(shaky.releases.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]

@@ -10,18 +10,25 @@ use stockhold::{
         memory::MemoryLedger,
         postgres::{PostgresLedger, PostgresOptions},
     },
-    lock::{Attempt, Fence, LeaseTtl, LockError, Locks, Mode, Released, Token},
+    lock::{Attempt, Fence, Lease, LeaseTtl, LockError, Locks, Mode, Released, Token},
     redis::Redis,
 };
 use stockhold_testkit::{PostgresServer, RedisServer};
 
-use crate::shop::MILLISECOND;
+use crate::shop::{MILLISECOND, SECOND};
 
+mod dropped;
+mod evicting;
+mod frozen;
 mod guarded;
 mod lost;
 mod model;
+mod promoted;
+mod rule;
 mod stopped;
+mod strict;
 mod turns;
+mod unanswered;
 
 /// Instances over one ledger, and what they stand on.
 struct Shop {
@@ -51,12 +58,23 @@ impl Shop {
             Grantor::Postgres => (Some(PostgresServer::start()), None),
             Grantor::Redis => (Some(PostgresServer::start()), Some(redis())),
         };
-        let mut shop = Self { instances: Vec::new(), postgres, redis };
+        let url = redis.as_ref().map(url_of);
+        let shop = Self { instances: Vec::new(), postgres, redis };
+        shop.with(instances, url.as_deref()).await
+    }
+
+    /// Over these, without an instance.
+    fn over(postgres: PostgresServer, redis: RedisServer) -> Self {
+        Self { instances: Vec::new(), postgres: Some(postgres), redis: Some(redis) }
+    }
+
+    /// With so many more, which find Redis there.
+    async fn with(mut self, instances: usize, redis: Option<&str>) -> Self {
         for _ in 0..instances {
-            let url = shop.redis.as_ref().map(url_of);
-            shop.instances.push(shop.instance(url).await);
+            let instance = self.instance(redis.map(str::to_owned)).await;
+            self.instances.push(instance);
         }
-        shop
+        self
     }
 
     /// One more.
@@ -87,6 +105,10 @@ impl Shop {
         self.postgres.as_ref().expect("there is one")
     }
 
+    fn postgres_mut(&mut self) -> &mut PostgresServer {
+        self.postgres.as_mut().expect("there is one")
+    }
+
     fn redis(&self) -> &RedisServer {
         self.redis.as_ref().expect("there is one")
     }
@@ -100,6 +122,11 @@ impl Shop {
         let row = self.postgres().psql("SELECT grantor || ' ' || epoch FROM lock_rule");
         let (grantor, epoch) = row.split_once(' ').expect("two words");
         (grantor.to_owned(), epoch.parse().expect("a number"))
+    }
+
+    /// Waits until this one grants; says for how long.
+    async fn until_granted_by(&self, grantor: &str) -> Duration {
+        until(&format!("locks of {grantor}"), || self.rule().0 == grantor).await
     }
 
     /// No lease is there without an end.
@@ -134,6 +161,53 @@ fn ttl(millis: u64) -> LeaseTtl {
 
 fn since(begun: Duration) -> Duration {
     SystemClock.boot().saturating_sub(begun)
+}
+
+/// How long anything may take that is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Looks now and then until it is so; says for how long.
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
+    let begun = SystemClock.boot();
+    while !is_so() {
+        assert!(since(begun) < PATIENCE, "waited for in vain: {what}");
+        SystemClock.sleep(50 * MILLISECOND).await;
+    }
+    since(begun)
+}
+
+/// Waits for a turn, and asks again for as long as nobody can say whose it is.
+async fn had(locks: &Locks, lock: &LockName) -> Lease {
+    let begun = SystemClock.boot();
+    loop {
+        match locks.acquire(lock, ttl(60_000), 5 * SECOND).await {
+            Ok(lease) => return lease,
+            Err(LockError::Unavailable(_)) => {}
+            Err(other) => panic!("{other}"),
+        }
+        assert!(since(begun) < PATIENCE, "nobody grants");
+        SystemClock.sleep(20 * MILLISECOND).await;
+    }
+}
+
+/// Whoever renews it is told that it is lost, as soon as anybody can say so.
+async fn expect_lost(lease: &Lease) {
+    let begun = SystemClock.boot();
+    loop {
+        match lease.renew().await {
+            Err(LockError::Lost) => break,
+            Err(LockError::Unavailable(_)) => {}
+            other => panic!("{other:?}"),
+        }
+        assert!(since(begun) < PATIENCE, "nobody can say");
+        SystemClock.sleep(20 * MILLISECOND).await;
+    }
+    assert!(lease.left().is_zero());
+}
+
+/// Whether this server has a lease of this lock, of whichever epoch.
+fn remembers(server: &RedisServer, lock: &str) -> bool {
+    !server.cli(&["KEYS", &format!("lock*={lock}")]).is_empty()
 }
 
 /// Asks once, as somebody who keeps the token.

@@ -27,7 +27,7 @@ type Params<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 
 const READ: &str = "SELECT * FROM read_lock_rule($1)";
 const REPLACE: &str = "SELECT replace_lock_rule($1, $2, $3, $4, $5)";
-const OPENED: &str = "UPDATE lock_rule SET is_open = true WHERE epoch = $1";
+const OPENED: &str = "SELECT open_lock_rule($1)";
 const ACQUIRE: &str = "SELECT * FROM acquire_lease($1, $2, $3, $4, $5)";
 const RENEW: &str = "SELECT renew_lease($1, $2, $3, $4)";
 const RELEASE: &str = "SELECT release_lease($1, $2)";
@@ -40,7 +40,7 @@ const LIST: &str = "SELECT name, epoch, number, -milliseconds_since(until), \
 
 impl PostgresLeases {
     async fn rows(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Trouble> {
-        let mut connection = self.0.link.connection().await?;
+        let mut connection = self.0.link.connection_for_locks().await?;
         connection.trip(async |client| client.query_typed(sql, params).await).await
     }
 
@@ -66,6 +66,11 @@ impl PostgresLeases {
         let is_replaced: bool = column(&self.row(REPLACE, params).await?, 0)?;
         // What was read a moment later may be the rule of somebody else again; that one counts as well.
         Ok(if is_replaced { Some(self.read(false).await?) } else { None })
+    }
+
+    /// Some of what is over. Whether there may be more.
+    async fn forgotten(&self) -> Result<bool, Trouble> {
+        Ok(column(&self.row(FORGET, &[]).await?, 0)?)
     }
 
     async fn acquired(
@@ -105,9 +110,12 @@ impl Leases for PostgresLeases {
         self.replaced(signed(epoch), change).await.map_err(Trouble::into_failure)
     }
 
-    async fn opened(&self, epoch: u64) -> Result<(), Failure> {
-        let opened = self.rows(OPENED, &[(&signed(epoch), Type::INT8)]).await;
-        opened.map(drop).map_err(Trouble::into_failure)
+    async fn opened(&self, epoch: u64) -> Result<Rule, Failure> {
+        let opened = async {
+            self.rows(OPENED, &[(&signed(epoch), Type::INT8)]).await?;
+            self.read(false).await
+        };
+        opened.await.map_err(Trouble::into_failure)
     }
 
     async fn acquire(
@@ -174,7 +182,8 @@ impl Leases for PostgresLeases {
     }
 
     async fn forget(&self) -> Result<(), Failure> {
-        self.rows(FORGET, &[]).await.map(drop).map_err(Trouble::into_failure)
+        while self.forgotten().await.map_err(Trouble::into_failure)? {}
+        Ok(())
     }
 }
 

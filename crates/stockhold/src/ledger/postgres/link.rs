@@ -50,6 +50,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const NO_ROOM: Duration = Duration::from_millis(25);
 /// So many connections are left to batches, however many read at once.
 const FOR_BATCHES: usize = 3;
+/// And so many are for locks, at most.
+const FOR_LOCKS: usize = 4;
 
 /// The way to the server, for so many at once.
 pub(super) struct Link {
@@ -57,6 +59,7 @@ pub(super) struct Link {
     turns: Semaphore,
     /// Whoever only reads takes one of these first.
     turns_to_read: Semaphore,
+    turns_for_locks: Semaphore,
     /// Commits that did not wait for a standby as they should have.
     unconfirmed: Arc<AtomicU64>,
     pub(super) witness: Arc<Witness>,
@@ -91,8 +94,10 @@ impl Link {
         let pool = pool.map_err(|e| failure::silent().caused_by(e))?;
         let reach = Arc::new(Reach { pool, patience, is_down: AtomicBool::new(false) });
         let turns = Semaphore::new(connections);
-        let turns_to_read = Semaphore::new(connections.saturating_sub(FOR_BATCHES).max(1));
-        Ok(Self { reach, turns, turns_to_read, unconfirmed, witness })
+        let others = connections.saturating_sub(FOR_BATCHES).max(1);
+        let turns_to_read = Semaphore::new(others);
+        let turns_for_locks = Semaphore::new(others.min(FOR_LOCKS));
+        Ok(Self { reach, turns, turns_to_read, turns_for_locks, unconfirmed, witness })
     }
 
     /// A connection, when it is one's turn. Fails at once while the server is known to be away.
@@ -101,8 +106,8 @@ impl Link {
         let Some(Ok(turn)) = turn else { return Err(failure::silent()) };
         let object = self.reach.connect().await?;
         self.witness.check()?;
-        let (object, turn_to_read, is_dirty) = (Some(object), None, false);
-        Ok(Connection { object, reach: &self.reach, turn, turn_to_read, is_dirty })
+        let (object, turn_of_kind, is_dirty) = (Some(object), None, false);
+        Ok(Connection { object, reach: &self.reach, turn, turn_of_kind, is_dirty })
     }
 
     /// The same for whoever has to know, and asks a few times: a server that was killed may be back in
@@ -117,10 +122,22 @@ impl Link {
 
     /// The same for whoever only reads: batches do not wait for a thousand of those.
     pub(super) async fn connection_to_read(&self) -> Result<Connection<'_>, Failure> {
-        let turn = within(&SystemClock, TRIP, self.turns_to_read.acquire()).await;
+        self.connection_behind(&self.turns_to_read).await
+    }
+
+    /// The same for locks: a thousand that are asked for at once do not keep anything from being sold.
+    pub(super) async fn connection_for_locks(&self) -> Result<Connection<'_>, Failure> {
+        self.connection_behind(&self.turns_for_locks).await
+    }
+
+    async fn connection_behind<'a>(
+        &'a self,
+        turns: &'a Semaphore,
+    ) -> Result<Connection<'a>, Failure> {
+        let turn = within(&SystemClock, TRIP, turns.acquire()).await;
         let Some(Ok(turn)) = turn else { return Err(failure::silent()) };
         let mut connection = self.connection().await?;
-        connection.turn_to_read = Some(turn);
+        connection.turn_of_kind = Some(turn);
         Ok(connection)
     }
 
@@ -133,6 +150,7 @@ impl Link {
     pub(super) fn close(&self) {
         self.turns.close();
         self.turns_to_read.close();
+        self.turns_for_locks.close();
         self.reach.pool.close();
     }
 
@@ -249,7 +267,7 @@ pub(super) struct Connection<'a> {
     is_dirty: bool,
     #[expect(dead_code, reason = "gives the turn back when it is dropped")]
     turn: SemaphorePermit<'a>,
-    turn_to_read: Option<SemaphorePermit<'a>>,
+    turn_of_kind: Option<SemaphorePermit<'a>>,
 }
 
 impl Connection<'_> {

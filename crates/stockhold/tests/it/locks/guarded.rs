@@ -1,22 +1,127 @@
 //! What a holder writes too late, and the database refuses.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use stockhold::lock::FENCE_TABLE;
+use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 
 use super::*;
 
-/// A client of the shop's own, with a table that a lock guards.
-async fn client(shop: &Shop) -> Client {
+/// A client of the shop's own, with a table that locks guard.
+pub(super) async fn client(shop: &Shop) -> Client {
     let config = shop.postgres().url().parse::<tokio_postgres::Config>().expect("a URL");
     let (client, connection) = config.connect(NoTls).await.expect("connected");
     tokio::spawn(connection);
-    let tables = format!("{FENCE_TABLE}; CREATE TABLE IF NOT EXISTS written (n serial, by text)");
-    client.batch_execute(&tables).await.expect("made");
+    let written = "CREATE TABLE IF NOT EXISTS written (n serial, name text, by text)";
+    client.batch_execute(&format!("{FENCE_TABLE}; {written}")).await.expect("made");
     client
 }
 
 fn written(shop: &Shop) -> String {
     shop.postgres().psql("SELECT string_agg(by, ' ' ORDER BY n) FROM written")
+}
+
+/// Writes under a lease, if the database lets it.
+pub(super) async fn write(client: &mut Client, lease: &Lease) -> Result<(), LockError> {
+    let tx = client.transaction().await.expect("begun");
+    lease.guard_tx(&tx).await?;
+    let (lock, fence) = (lease.name().as_str(), lease.fence().to_string());
+    let row = "INSERT INTO written (name, by) VALUES ($1, $2)";
+    tx.execute(row, &[&lock, &fence]).await.expect("written");
+    tx.commit().await.expect("committed");
+    Ok(())
+}
+
+/// The fences under which was written, in that order, each while the others were kept out. They rise.
+pub(super) fn fences_of(shop: &Shop, lock: &str) -> Vec<Fence> {
+    let rows = format!("SELECT string_agg(by, ' ' ORDER BY n) FROM written WHERE name = '{lock}'");
+    let rows = shop.postgres().psql(&rows);
+    let fences: Vec<Fence> =
+        rows.split_whitespace().map(|by| by.parse().expect("a fence")).collect();
+    let is_in_order = fences.is_sorted_by(|a, b| a < b);
+    assert!(is_in_order, "somebody has written behind somebody who came later: {rows}");
+    fences
+}
+
+/// Somebody who checks the fence is granted what somebody else holds of whom nobody knows. From then on the database
+/// refuses what that one writes.
+pub(super) async fn overtake(shop: &Shop, locks: &Locks, stale: &Lease) -> Lease {
+    let mut client = client(shop).await;
+    let fresh = had(&locks.fenced(), stale.name()).await;
+    let (old, new) = (stale.fence(), fresh.fence());
+    assert!(new > old && new.epoch > old.epoch, "{old} {new}");
+    write(&mut client, &fresh).await.expect("it is the last one");
+    expect_refused(&mut client, stale).await;
+    fresh
+}
+
+/// Its holder believes to have it, before and afterwards: it is the database that knows better.
+pub(super) async fn expect_refused(client: &mut Client, stale: &Lease) {
+    assert!(!stale.left().is_zero());
+    let late = write(client, stale).await;
+    assert!(matches!(late, Err(LockError::Lost)), "{late:?}");
+    assert!(!stale.left().is_zero());
+}
+
+/// Tasks that take one lock in turn, each to write once under it.
+pub(super) struct Writers {
+    working: Vec<JoinHandle<(usize, Vec<Fence>)>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Writers {
+    pub(super) const LOCK: &str = "n";
+
+    /// So many, over all instances.
+    pub(super) async fn begin(shop: &Shop, writers: usize) -> Self {
+        let (mut working, stop) = (Vec::new(), Arc::new(AtomicBool::new(false)));
+        for n in 0..writers {
+            let locks = shop.locks_of(n % shop.instances.len()).fenced();
+            let writing = write_on(locks, client(shop).await, Arc::clone(&stop));
+            working.push(tokio::spawn(writing));
+        }
+        Self { working, stop }
+    }
+
+    /// All fences that they were granted, by size; and those under which they have written.
+    pub(super) async fn stop(self, shop: &Shop) -> (Vec<Fence>, Vec<Fence>) {
+        self.stop.store(true, Ordering::SeqCst);
+        let (mut all, mut granted) = (0, Vec::new());
+        for worked in self.working {
+            let (written, fences) = worked.await.expect("no panic");
+            all += written;
+            granted.extend(fences);
+        }
+        let grants = granted.len();
+        granted.sort_unstable();
+        granted.dedup();
+        assert_eq!(granted.len(), grants, "no fence was given twice");
+        let written = fences_of(shop, Self::LOCK);
+        assert_eq!(written.len(), all);
+        (granted, written)
+    }
+}
+
+/// Until it is told to stop: how often it has written, and the fences that it was granted.
+async fn write_on(locks: Locks, mut client: Client, stop: Arc<AtomicBool>) -> (usize, Vec<Fence>) {
+    let (mut written, mut fences) = (0, Vec::new());
+    while !stop.load(Ordering::SeqCst) {
+        let lease = match locks.acquire(&name(Writers::LOCK), ttl(5_000), PATIENCE).await {
+            Ok(lease) => lease,
+            Err(LockError::Unavailable(_)) => {
+                SystemClock.sleep(5 * MILLISECOND).await;
+                continue;
+            }
+            Err(other) => panic!("{other}"),
+        };
+        fences.push(lease.fence());
+        if write(&mut client, &lease).await.is_ok() {
+            written += 1;
+        }
+        lease.release().await;
+    }
+    (written, fences)
 }
 
 #[tokio::test]
@@ -94,57 +199,16 @@ async fn a_statement_does_not_outlive_the_lease() {
 
 #[tokio::test]
 async fn nothing_is_granted_twice_and_written_while_redis_is_flushed_a_hundred_times() {
-    let shop = Arc::new(Shop::of(Grantor::Redis, 2).await);
-    drop(client(&shop).await);
-    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let mut working = Vec::new();
-    for n in 0..8 {
-        let (locks, stop) = (shop.locks_of(n % 2).fenced(), Arc::clone(&stop));
-        let mut client = client(&shop).await;
-        working.push(tokio::spawn(async move {
-            let (mut written, mut fences) = (0, Vec::new());
-            while !stop.load(std::sync::atomic::Ordering::SeqCst) {
-                let patience = Duration::from_secs(20);
-                let lease = match locks.acquire(&name("n"), ttl(5_000), patience).await {
-                    Ok(lease) => lease,
-                    Err(LockError::Unavailable(_)) => continue,
-                    Err(other) => panic!("{other}"),
-                };
-                fences.push(lease.fence());
-                let tx = client.transaction().await.expect("begun");
-                if lease.guard_tx(&tx).await.is_ok() {
-                    let write = "INSERT INTO written (by) VALUES ($1)";
-                    tx.execute(write, &[&lease.fence().to_string()]).await.expect("written");
-                    tx.commit().await.expect("committed");
-                    written += 1;
-                }
-                lease.release().await;
-            }
-            (written, fences)
-        }));
-    }
+    let shop = Shop::of(Grantor::Redis, 2).await;
+    let writers = Writers::begin(&shop, 8).await;
     for _ in 0..100 {
         shop.redis().cli(&["FLUSHALL"]);
         SystemClock.sleep(10 * MILLISECOND).await;
     }
     SystemClock.sleep(500 * MILLISECOND).await; // it goes on afterwards
-    stop.store(true, std::sync::atomic::Ordering::SeqCst);
-    let (mut all, mut fences) = (0, Vec::new());
-    for worked in working {
-        let (written, granted) = worked.await.expect("no panic");
-        all += written;
-        fences.extend(granted);
-    }
-    let granted = fences.len();
-    fences.sort_unstable();
-    fences.dedup();
-    assert_eq!(fences.len(), granted, "no fence was given twice");
-    let epochs = fences.last().expect("some").epoch - fences[0].epoch;
+    let (granted, written) = writers.stop(&shop).await;
+    let epochs = granted.last().expect("some").epoch - granted[0].epoch;
     assert!(epochs >= 50, "{epochs} epochs");
-    // In the order in which they were written, each while the others were kept out.
-    let rows = shop.postgres().psql("SELECT string_agg(by, ' ' ORDER BY n) FROM written");
-    let rows: Vec<Fence> = rows.split(' ').map(|by| by.parse().expect("a fence")).collect();
-    assert!(rows.len() == all && all > 100, "{all} of {granted}");
-    assert!(rows.is_sorted(), "nobody has written behind somebody who came later");
+    assert!(written.len() > 100, "{} of {}", written.len(), granted.len());
     shop.expect_ends();
 }

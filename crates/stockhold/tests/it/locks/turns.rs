@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use stockhold_testkit::Proxy;
+
 use super::*;
 
 async fn take_turns(grantor: Grantor) {
@@ -42,14 +44,11 @@ async fn instances_over_postgres_take_turns() {
     take_turns(Grantor::Postgres).await;
 }
 
-/// How many scripts Redis has run.
-fn scripts(server: &RedisServer) -> usize {
+/// How often Redis has said that a lock is busy, and for how long: it looks that up for nobody else.
+fn refusals(server: &RedisServer) -> usize {
     let said = server.cli(&["INFO", "commandstats"]);
-    let calls = said
-        .lines()
-        .filter(|line| line.starts_with("cmdstat_eval"))
-        .filter_map(|line| line.split_once("calls=")?.1.split(',').next()?.parse::<usize>().ok());
-    calls.sum()
+    let line = said.lines().find_map(|line| line.strip_prefix("cmdstat_pttl:calls="));
+    line.map_or(0, |rest| rest.split(',').next().unwrap_or(rest).parse().expect("a number"))
 }
 
 #[tokio::test]
@@ -68,10 +67,10 @@ async fn who_waits_without_being_woken_asks_five_times_a_second_at_most() {
         })
         .collect();
     SystemClock.sleep(500 * MILLISECOND).await; // all of them wait
-    let (before, begun) = (scripts(shop.redis()), SystemClock.boot());
+    let (before, begun) = (refusals(shop.redis()), SystemClock.boot());
     SystemClock.sleep(Duration::from_secs(2)).await;
-    let (asked_meanwhile, took) = (scripts(shop.redis()) - before, since(begun).as_secs_f64());
-    assert!(asked_meanwhile as f64 <= 5.0 * took + 1.0, "{asked_meanwhile} in {took} s");
+    let (meanwhile, took) = (refusals(shop.redis()) - before, since(begun).as_secs_f64());
+    assert!(meanwhile > 0 && meanwhile as f64 <= 5.0 * took + 1.0, "{meanwhile} in {took} s");
     for waited in waiting {
         waited.await.expect("no panic");
     }
@@ -79,51 +78,47 @@ async fn who_waits_without_being_woken_asks_five_times_a_second_at_most() {
     shop.finish().await;
 }
 
-#[tokio::test]
-async fn who_is_not_told_looks_again_within_a_quarter_of_a_second() {
-    let shop = Shop::of(Grantor::Redis, 2).await;
-    let (here, there) = (shop.locks_of(0), shop.locks_of(1));
-    for _ in 0..3 {
-        let lease = here.acquire(&name("n"), ttl(10_000), Duration::from_secs(5)).await;
-        let lease = lease.expect("it is its turn");
-        let waiting = tokio::spawn({
-            let there = there.clone();
-            async move { there.acquire(&name("n"), ttl(10_000), Duration::from_secs(5)).await }
-        });
-        SystemClock.sleep(100 * MILLISECOND).await; // it waits, and listens
-        // Its own connection for that is gone, and so is the next one.
-        shop.redis().cli(&["CLIENT", "KILL", "TYPE", "pubsub"]);
-        let begun = SystemClock.boot();
-        assert_eq!(lease.release().await, Released::Clean);
-        let next = waiting.await.expect("no panic").expect("it is its turn");
-        assert!(since(begun) < 300 * MILLISECOND, "{:?}", since(begun));
-        next.release().await;
-    }
-    shop.finish().await;
+/// Connections on which somebody listens.
+fn listeners(server: &RedisServer) -> usize {
+    let listening = server.cli(&["CLIENT", "LIST", "TYPE", "pubsub"]);
+    listening.lines().filter(|line| !line.is_empty()).count()
 }
 
 #[tokio::test]
-async fn who_stops_at_any_await_leaves_nothing_behind() {
+async fn who_is_not_told_looks_again_within_a_quarter_of_a_second() {
     let shop = Shop::open(Grantor::Redis).await;
-    let locks = shop.locks();
-    drop(locks.try_acquire(&name("warm"), ttl(1_000)).await.expect("it is free"));
-    for polls in 0..12 {
-        let lock = name(&format!("n{polls}"));
-        let mut left = polls;
-        let mut acquire = Box::pin(locks.acquire(&lock, ttl(30_000), Duration::from_secs(5)));
-        let stopped = std::future::poll_fn(|cx| {
-            if left == 0 {
-                return std::task::Poll::Ready(None);
-            }
-            left -= 1;
-            acquire.as_mut().poll(cx).map(Some)
-        })
-        .await;
-        drop(acquire);
-        // Given back in the background, whether it was had or not.
-        drop(stopped.map(|lease| lease.expect("it is free")));
-        let next = locks.acquire(&lock, ttl(1_000), Duration::from_secs(5)).await;
-        assert_eq!(next.expect("it is free").release().await, Released::Clean);
+    let proxy = Proxy::start(shop.redis().address().expect("it has a port"));
+    let through = shop.redis().url_at(proxy.address());
+    let shop = shop.with(1, Some(through.as_str())).await;
+    let (here, deaf) = (shop.locks_of(0), shop.locks_of(1));
+    let mine = async |locks: &Locks| {
+        let lease = locks.acquire(&name("n"), ttl(10_000), 5 * SECOND).await;
+        lease.expect("it is its turn")
+    };
+    for locks in [&here, &deaf] {
+        mine(locks).await.release().await;
     }
+    until("both listen", || listeners(shop.redis()) == 2).await;
+    // It keeps its connection for commands. That on which it listens is gone, and it gets no other one.
+    proxy.refuse();
+    assert_eq!(shop.redis().cli(&["CLIENT", "KILL", "TYPE", "pubsub"]), "2");
+    until("the other one listens", || listeners(shop.redis()) == 1).await;
+    let mut longest = Duration::ZERO;
+    for _ in 0..3 {
+        let lease = mine(&here).await;
+        let waiting = tokio::spawn({
+            let deaf = deaf.clone();
+            async move { deaf.acquire(&name("n"), ttl(10_000), 5 * SECOND).await }
+        });
+        SystemClock.sleep(100 * MILLISECOND).await; // it has asked, and waits
+        let begun = SystemClock.boot();
+        assert_eq!(lease.release().await, Released::Clean);
+        let next = waiting.await.expect("no panic").expect("it is its turn");
+        longest = longest.max(since(begun));
+        next.release().await;
+    }
+    assert!(longest > 20 * MILLISECOND, "somebody has told it: {longest:?}");
+    assert!(longest < 300 * MILLISECOND, "{longest:?}");
+    assert_eq!(listeners(shop.redis()), 1);
     shop.finish().await;
 }
