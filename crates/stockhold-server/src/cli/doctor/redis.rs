@@ -24,22 +24,47 @@ pub(super) fn check(url: &RedisUrl, ledger: &LedgerUrl) -> Check {
         }
     };
     match runtime() {
-        Ok(runtime) => judge(url, runtime.block_on(redis.version())),
+        Ok(runtime) => runtime.block_on(async {
+            let eviction = redis.eviction().await;
+            judge(url, redis.version().await, eviction)
+        }),
         Err(fault) => Check::bad(NAME, fault.to_string(), "start it again"),
     }
 }
 
 /// A server works without it, so nothing that is wrong with it is bad.
-fn judge(url: &RedisUrl, version: Result<String, Trouble>) -> Check {
-    match version {
-        Ok(version) if is_older(&version) => {
-            let next = "install Redis 6.2 or newer: this one does not tell what has changed";
-            Check::warn(NAME, format!("{url}, version {version}"), next)
-        }
-        Ok(version) => Check::ok(NAME, format!("{url}, version {version}")),
+fn judge(
+    url: &RedisUrl,
+    version: Result<String, Trouble>,
+    eviction: Result<Option<String>, Trouble>,
+) -> Check {
+    let version = match version {
+        Ok(version) => version,
         Err(trouble) => {
             let next = format!("{}; servers work without it, and read more", trouble.kind.advice());
-            Check::warn(NAME, format!("{url}: {trouble}"), next)
+            return Check::warn(NAME, format!("{url}: {trouble}"), next);
+        }
+    };
+    let found = format!("{url}, version {version}");
+    if is_older(&version) {
+        let next = "install Redis 6.2 or newer: this one does not tell what has changed";
+        return Check::warn(NAME, found, next);
+    }
+    match eviction {
+        Ok(None) => Check::ok(NAME, found),
+        Ok(Some(policy)) => {
+            let next = "set maxmemory-policy to noeviction: locks could be evicted, so that Postgres grants them \
+                        instead, and slower";
+            Check::warn(NAME, format!("{found}, with maxmemory-policy {policy}"), next)
+        }
+        Err(trouble) => {
+            let next = "see to it yourself that maxmemory-policy is noeviction, or locks may be evicted; or let this \
+                        user ask for it: +config|get";
+            Check::warn(
+                NAME,
+                format!("{found}; its maxmemory-policy is not known: {trouble}"),
+                next,
+            )
         }
     }
 }

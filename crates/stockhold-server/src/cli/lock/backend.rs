@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use stockhold::{
     Failure, FailureKind, LockName,
+    clock::{Clock, SystemClock},
     lock::{Attempt, Backend, Freed, Held, LeaseTtl, LockError, Mode, Released, Token},
 };
 use tokio::sync::Mutex;
@@ -22,8 +23,9 @@ use crate::{
 pub(super) struct RemoteBackend {
     connection: Mutex<Connection>,
     url: Url,
-    /// How long the server lets each attempt wait for its turn.
+    /// How long the server lets each attempt wait for its turn, and until when on the boot clock.
     wait: Duration,
+    until: Duration,
 }
 
 impl fmt::Debug for RemoteBackend {
@@ -47,8 +49,8 @@ struct Refused {
 }
 
 impl RemoteBackend {
-    pub(super) fn new(connection: Connection, url: Url, wait: Duration) -> Self {
-        Self { connection: Mutex::new(connection), url, wait }
+    pub(super) fn new(connection: Connection, url: Url, wait: Duration, until: Duration) -> Self {
+        Self { connection: Mutex::new(connection), url, wait, until }
     }
 
     async fn post(&self, path: &Path, body: Value) -> Result<Reply, LockError> {
@@ -87,12 +89,17 @@ impl Backend for RemoteBackend {
         ttl: LeaseTtl,
         _: Mode,
     ) -> Result<Attempt, LockError> {
+        let wait = self.until.saturating_sub(SystemClock.boot()).min(self.wait);
         let body = json!({
             "token": token.as_str(),
             "ttl_ms": millis(ttl.get()),
-            "wait_ms": millis(self.wait),
+            "wait_ms": millis(wait),
         });
-        let reply = self.post(&lock(name), body).await?;
+        let reply = match self.post(&lock(name), body).await {
+            Ok(reply) => reply,
+            Err(LockError::Busy { left }) => return Ok(Attempt::Busy(left)),
+            Err(error) => return Err(error),
+        };
         let Ok(Granted { fence, expires_in_ms }) = reply.json() else { return Err(strange()) };
         Ok(Attempt::Granted { fence: fence.into(), left: Duration::from_millis(expires_in_ms) })
     }

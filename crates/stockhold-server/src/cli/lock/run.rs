@@ -15,6 +15,7 @@ use stockhold::{
 use tokio::{
     process::{Child, Command},
     signal::unix::{SignalKind, signal},
+    time::timeout,
 };
 
 use super::backend::RemoteBackend;
@@ -64,6 +65,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(500);
 /// A command that is asked to end has a tenth of the lock's life, and so long at most.
 const LONGEST_FAREWELL: Duration = Duration::from_secs(2);
+/// Whoever is killed is waited for so long.
+const LONGEST_DEATH: Duration = Duration::from_secs(2);
 /// Nothing runs for longer than that under one lock.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
@@ -80,12 +83,11 @@ impl Run {
     async fn turn(&self, remote: &Remote) -> Result<Lease, Fault> {
         let connected = remote.connection().await;
         let (connection, url) = connected.map_err(|fault| fault.ending(Exit::NoLock))?;
-        let wait = LONGEST_WAIT.min(remote.timeout() / 2).min(self.wait.unwrap_or(LONGEST_WAIT));
-        let locks = Locks::new(Arc::new(RemoteBackend::new(connection, url, wait)));
-        let begun = SystemClock.boot();
+        let wait = LONGEST_WAIT.min(remote.timeout() / 2);
+        let until = SystemClock.boot().saturating_add(self.wait.unwrap_or(LONGEST));
+        let locks = Locks::new(Arc::new(RemoteBackend::new(connection, url, wait, until)));
         loop {
-            let waited = SystemClock.boot().saturating_sub(begun);
-            let patience = self.wait.map_or(LONGEST, |wait| wait.saturating_sub(waited));
+            let patience = until.saturating_sub(SystemClock.boot());
             let error = match locks.acquire(&self.name, self.ttl, patience).await {
                 // The time that it has waited has gone from the lease.
                 Ok(lease) => match lease.renew().await {
@@ -149,8 +151,8 @@ struct Process {
 impl Process {
     fn spawn(command: &[OsString], name: &LockName, lease: &Lease) -> Result<Self, Fault> {
         let has_group = !std::io::stdin().is_terminal();
-        let this_program = std::env::current_exe().doing("this program has no name")?;
-        let mut run = Command::new(this_program);
+        // By this name it is found also where another version has been installed since.
+        let mut run = Command::new("/proc/self/exe");
         let this_process = std::process::id().to_string();
         run.args([super::INSTEAD, "--of", &this_process, "--"]).args(command).kill_on_drop(true);
         run.env("STOCKHOLD_LOCK", name.as_str());
@@ -198,11 +200,13 @@ impl Process {
         }
         // Also what it has started, and left behind.
         self.tell(Signal::KILL);
-        // A process that is killed ends as soon as the kernel comes to it.
-        let _ = self.child.wait().await;
-        Err(Fault::new(
-            Exit::NoLock,
-            format!("the lock {name} could not be kept: the command was ended"),
-        ))
+        // A process that is killed ends as soon as the kernel comes to it; unless it is another user's, or waits for a
+        // disk.
+        let ended = timeout(LONGEST_DEATH, self.child.wait()).await;
+        let words = match ended {
+            Ok(_) => "the command was ended",
+            Err(_) => "and the command cannot be ended: it still runs",
+        };
+        Err(Fault::new(Exit::NoLock, format!("the lock {name} could not be kept: {words}")))
     }
 }
