@@ -71,8 +71,7 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
         let soft = stale.as_ref().map(|_| self.policy.soft_deadline);
         let limit = soft.unwrap_or(self.policy.hard_deadline);
         match within(&SystemClock, limit, self.bring_young(key, name, most)).await {
-            // What was heard since says nothing: it may have been invalidated on its way.
-            Some(Ok(entry)) => Ok(entry.told(entry.origin, None, SystemClock.boot())),
+            Some(Ok(read)) => Ok(read),
             Some(Err(failure)) => self.or_stale(stale, Reason::Failed).ok_or(failure),
             None => self.or_stale(stale, Reason::Late).ok_or_else(|| Arc::new(late(limit))),
         }
@@ -111,20 +110,24 @@ impl<K: CacheKey, V: CacheValue> Shared<K, V> {
         }
     }
 
-    /// What Redis has, or the source if that is too old. What the source answers is young enough: no load is
-    /// joined that began earlier than that.
+    /// What Redis has, or the source if that is too old by now. What the source answers need only have been young enough
+    /// when this was called: it cannot be asked for anything younger.
     async fn bring_young(
         self: &Arc<Self>,
         key: &K,
         name: &Name,
         most: Option<Duration>,
-    ) -> Ended<V> {
+    ) -> Result<Read<V>, Arc<Failure>> {
+        // What was heard since says nothing: it may have been invalidated on its way.
+        let told = |entry: &Entry<V>| entry.told(entry.origin, None, SystemClock.boot());
         let asked = SystemClock.boot();
         let entry = self.fly(key, name, Way::ByDepot, most).await?;
-        if most.is_none_or(|most| entry.age(None, asked) <= most) {
-            return Ok(entry);
+        let read = told(&entry);
+        let age = if read.origin == Origin::Source { entry.age(None, asked) } else { read.age };
+        if most.is_none_or(|most| age <= most) {
+            return Ok(read);
         }
-        self.fly(key, name, Way::Straight, most).await
+        Ok(told(&*self.fly(key, name, Way::Straight, most).await?))
     }
 
     /// Waits for the load of this key; begins one if there is none that is good enough.
