@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 use stockhold::clock::{Clock, SystemClock};
-use stockhold_testkit::Signal;
+use stockhold_testkit::{PostgresServer, RedisServer, Signal};
 
 use crate::{
     child::{Serving, stockhold},
@@ -149,22 +149,54 @@ fn a_command_whose_lock_is_lost_is_ended_with_all_that_it_began() {
     assert_eq!(lines(&log), written, "nobody goes on");
 }
 
-#[test]
-fn a_holder_that_is_killed_is_followed_when_its_time_is_over() {
-    let serving = Serving::start("memory:");
-    let mut first = begin(&serving, &["n", "--ttl", "1s", "--", "sleep", "30"]);
+/// For how long the lock is held, unless it is renewed.
+fn left(serving: &Serving) -> Duration {
+    let said = ask(&serving.address, &["lock", "inspect", "n", "--json"]).ok();
+    Duration::from_millis(said.json()["expires_in_ms"].as_u64().unwrap())
+}
+
+/// Neither before, nor much later.
+fn is_followed_when_its_time_is_over(serving: &Serving) {
+    let folder = tempfile::tempdir().unwrap();
+    let turn = folder.path().join("turn");
+    let mut first = begin(serving, &["n", "--ttl", "1s", "--", "sleep", "30"]);
     wait_until("it is held", || ask(&serving.address, &["lock", "inspect", "n"]).code == Some(0));
-    let next = begin(&serving, &["n", "--ttl", "1s", "--", "true"]);
+    let next = begin(serving, &["n", "--ttl", "1s", "--", "touch", turn.to_str().unwrap()]);
     thread::sleep(Duration::from_millis(300)); // it waits
     let begun = SystemClock.boot();
     first.kill().unwrap();
+    // What it had sent by then, to renew it, was heard before this.
+    let (asked, left) = (SystemClock.boot(), left(serving));
+    assert!(left > Duration::from_millis(200) && !turn.exists(), "{left:?}");
+    wait_until("its turn", || turn.exists());
+    let now = SystemClock.boot();
+    assert!(now - asked >= left, "{:?} of {left:?}", now - asked);
+    assert!(now - begun <= Duration::from_millis(1_300), "{:?}", now - begun);
     ended(next).ok();
-    let took = SystemClock.boot() - begun;
-    assert!(took <= Duration::from_millis(1_300), "{took:?}");
     // Its command has ended with it.
     let begun = SystemClock.boot();
     ended(first);
     assert!(SystemClock.boot() - begun < Duration::from_secs(5));
+}
+
+#[test]
+fn a_holder_that_is_killed_is_followed_when_its_time_is_over() {
+    is_followed_when_its_time_is_over(&Serving::start("memory:"));
+}
+
+#[test]
+fn over_postgres_a_holder_that_is_killed_is_followed_when_its_time_is_over() {
+    let postgres = PostgresServer::start();
+    is_followed_when_its_time_is_over(&Serving::start(&postgres.url()));
+}
+
+#[test]
+fn over_redis_a_holder_that_is_killed_is_followed_when_its_time_is_over() {
+    let (postgres, redis) = (PostgresServer::start(), RedisServer::start());
+    let url = redis.url();
+    let args = ["--listen", "127.0.0.1:0", "--redis", url.as_str()];
+    is_followed_when_its_time_is_over(&Serving::start_with(&postgres.url(), &args));
+    assert_eq!(postgres.psql("SELECT grantor FROM lock_rule"), "redis");
 }
 
 #[test]

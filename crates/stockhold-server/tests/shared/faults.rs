@@ -8,6 +8,7 @@ mod crowd;
 mod few;
 mod full;
 mod killed;
+mod lockers;
 mod lost;
 mod outage;
 mod paused;

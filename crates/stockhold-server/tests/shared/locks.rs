@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use stockhold::clock::{Clock, SystemClock};
-use stockhold_testkit::RedisServer;
+use stockhold_testkit::{RedisServer, until};
 use tokio_postgres::{Client, NoTls, types::Type};
 
 use crate::{
@@ -29,6 +29,11 @@ impl Guarded {
             "CREATE TABLE log (n bigserial, epoch bigint, seq bigint, begins boolean, \
              at timestamptz DEFAULT clock_timestamp())",
         );
+        let grants = "SELECT count(*) FROM lock_rule WHERE grantor = 'redis' AND is_open";
+        until(SOON, "Redis to grant locks", || match shop.count(grants) {
+            0 => Err("it does not"),
+            _ => Ok(()),
+        });
         let config: tokio_postgres::Config = shop.postgres.url().parse().unwrap();
         let (client, connection) = config.connect(NoTls).await.unwrap();
         tokio::spawn(connection);
@@ -75,6 +80,21 @@ impl Guarded {
         count("SELECT count(*) FROM log WHERE begins")
     }
 
+    /// Who grants, and in which epoch.
+    fn rule(&self) -> String {
+        self.shop.sql("SELECT grantor || ' ' || epoch FROM lock_rule")
+    }
+
+    /// All leases were granted by Redis, by the rule that was in force when they began to be.
+    fn expect_granted_by_redis(&self, rule: &str) {
+        assert!(rule.starts_with("redis "), "{rule}");
+        assert_eq!(self.rule(), rule);
+        let others = "SELECT count(*) FROM log WHERE epoch <> (SELECT epoch FROM lock_rule)";
+        assert_eq!(self.shop.count(others), 0, "some were granted in another epoch");
+        let rows = "SELECT count(*) FROM lease WHERE name = 'n'";
+        assert_eq!(self.shop.count(rows), 0, "Postgres has granted one");
+    }
+
     /// No lease is there without an end.
     fn expect_ends(&self) {
         let keys = self.redis.cli(&["KEYS", "lock*"]);
@@ -91,6 +111,7 @@ async fn log(client: &Client, (epoch, seq): (i64, i64), begins: bool) {
     client.execute_typed(write, &params).await.unwrap();
 }
 
+const SOON: Duration = Duration::from_secs(20);
 /// As long as nobody is inside.
 const SECTION: Duration = Duration::from_millis(500);
 
@@ -123,7 +144,7 @@ async fn release(shopper: &mut Shopper, token: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_sixty_four_who_want_one_lock_of_four_servers_take_turns_for_a_minute() {
     let guarded = Guarded::open(4).await;
-    let time = Duration::from_secs(60);
+    let (rule, time) = (guarded.rule(), Duration::from_secs(60));
     let working: Vec<_> = (0..64).map(|n| tokio::spawn(guarded.work(n, time))).collect();
     let mut had = 0;
     for worked in working {
@@ -131,6 +152,7 @@ async fn slow_sixty_four_who_want_one_lock_of_four_servers_take_turns_for_a_minu
     }
     assert_eq!(guarded.expect_order(), i64::try_from(had).unwrap());
     assert!(had > 1_000, "{had}");
+    guarded.expect_granted_by_redis(&rule);
     guarded.expect_ends();
 }
 
@@ -152,4 +174,93 @@ async fn slow_servers_that_die_or_stand_still_let_nobody_in_twice() {
     guarded.expect_ends();
     let locks: Value = guarded.shop.keeper(0).get("/v1/locks?prefix=n").await.expect_status(200);
     assert!(locks["items"].as_array().unwrap().len() <= 1, "{locks}");
+}
+
+const ANN: &str = "ann-0123456789abcdef";
+const BEN: &str = "ben-0123456789abcdef";
+/// Longer than it takes Postgres to end and to begin again.
+const LIFE: Duration = Duration::from_secs(5);
+
+/// A server over Postgres alone. It takes a lock for itself when it begins, and no other for an hour.
+async fn open_alone() -> Shop {
+    let (shop, end) = (Shop::open(1), SystemClock.boot() + SOON);
+    loop {
+        let found = outcomes(&shop).await;
+        if found == [1, 0, 0] {
+            return shop;
+        }
+        assert!(SystemClock.boot() < end, "it has not taken its own, but {found:?}");
+        SystemClock.sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// How often asking for a lock came to it that it was granted, busy, or that nobody could say.
+async fn outcomes(shop: &Shop) -> [u64; 3] {
+    let metrics = shop.keeper(0).text("/metrics").await;
+    ["granted", "busy", "unavailable"].map(|outcome| {
+        let name = format!("stockhold_lock_acquire_seconds_count{{outcome=\"{outcome}\"}} ");
+        let count = metrics.lines().find_map(|line| line.strip_prefix(&*name));
+        count.map_or(0, |count| count.parse().unwrap())
+    })
+}
+
+/// Asks for the lock, or for what is to be done with it, without waiting.
+async fn ask(shop: &Shop, verb: &str, token: &str) -> Told {
+    let body = match verb {
+        "/release" => json!({"token": token}),
+        _ => json!({"token": token, "ttl_ms": LIFE.as_secs() * 1_000}),
+    };
+    shop.keeper(0).post(&format!("/v1/locks/n{verb}"), &body, None).await
+}
+
+#[track_caller]
+fn expect_unavailable(told: &Told) {
+    assert_eq!((told.status(), told.code()), (503, Some("unavailable")), "{told:?}");
+    assert!(told.answer().is_some_and(|answer| answer.retry_after.is_some()), "{told:?}");
+}
+
+/// An alarm of `docs/operations.md` looks at the last of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_became_of_each_wish_for_a_lock_is_counted() {
+    let mut shop = open_alone().await;
+    for (token, status, counts) in
+        [(ANN, 200, [2, 0, 0]), (BEN, 409, [2, 1, 0]), (ANN, 200, [3, 1, 0])]
+    {
+        ask(&shop, "", token).await.expect_status(status);
+        assert_eq!(outcomes(&shop).await, counts, "{token}");
+    }
+    shop.postgres.stop();
+    for times in 1..=3 {
+        expect_unavailable(&ask(&shop, "", BEN).await);
+        assert_eq!(outcomes(&shop).await, [3, 1, times]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_outlives_an_outage_of_postgres_in_which_nobody_can_say_who_has_it() {
+    let mut shop = open_alone().await;
+    let asked = SystemClock.boot();
+    let first = ask(&shop, "", ANN).await.expect_status(200);
+    shop.postgres.stop();
+    for (verb, token) in [("", BEN), ("/renew", ANN), ("/release", ANN)] {
+        expect_unavailable(&ask(&shop, verb, token).await);
+    }
+    for path in ["/v1/locks/n", "/v1/locks?prefix=n"] {
+        expect_unavailable(&shop.keeper(0).get(path).await);
+    }
+    shop.postgres.restart();
+    let (mut was_busy, end) = (false, SystemClock.boot() + SOON);
+    let second = loop {
+        let told = ask(&shop, "", BEN).await;
+        match told.expect_any(&[200, 409, 503]) {
+            lease if told.status() == 200 => break lease,
+            _ => was_busy |= told.code() == Some("lock_busy"),
+        }
+        assert!(SystemClock.boot() < end, "{told:?}");
+        SystemClock.sleep(Duration::from_millis(20)).await;
+    };
+    let after = SystemClock.boot() - asked;
+    assert!(was_busy && after >= LIFE, "it was granted after {after:?}: {second}");
+    let fence = |lease: &Value| ["epoch", "seq"].map(|part| lease["fence"][part].as_u64().unwrap());
+    assert!(fence(&second) > fence(&first), "{first} {second}");
 }

@@ -4,6 +4,7 @@
 
 mod account;
 mod checked;
+mod counted;
 mod faults;
 mod locks;
 mod program;

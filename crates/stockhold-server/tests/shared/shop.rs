@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use stockhold::crash::Point;
+use stockhold::{
+    clock::{Clock, SystemClock},
+    crash::Point,
+};
 use stockhold_testkit::{PostgresServer, ServerProcess, history::Ledger, process};
 
 use crate::{account, shopper::Shopper};
@@ -15,6 +18,11 @@ use crate::{account, shopper::Shopper};
 pub(crate) fn stockhold(args: &[&str]) -> Command {
     process::command(Path::new(env!("CARGO_BIN_EXE_stockhold")), args)
 }
+
+/// The instance hears of what others change.
+pub(crate) const LINKED: &str = "stockhold_cache_link_up 1\n";
+/// For so long what has to come is waited for.
+const SOON: Duration = Duration::from_secs(10);
 
 /// In SQL that reads the table `test_clock`.
 pub(crate) const LEDGER_TIME: &str =
@@ -97,6 +105,22 @@ impl Shop {
     pub(crate) async fn units(&self, n: usize, sku: &str) -> [i64; 4] {
         let item = self.keeper(n).get(&format!("/v1/stock/{sku}")).await.expect_status(200);
         ["on_hand", "held", "allocated", "available"].map(|name| item[name].as_i64().unwrap())
+    }
+
+    /// Waits until the metrics of the n-th instance have this line.
+    pub(crate) async fn says(&self, n: usize, line: &str) {
+        let end = SystemClock.boot() + SOON;
+        while !self.keeper(n).text("/metrics").await.contains(line) {
+            assert!(SystemClock.boot() < end, "{n} does not say {line:?}");
+            SystemClock.sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until those of all have it.
+    pub(crate) async fn all_say(&self, line: &str) {
+        for n in 0..self.instances.len() {
+            self.says(n, line).await;
+        }
     }
 
     /// Lets so much time of the ledger pass, for all instances at once.

@@ -7,7 +7,7 @@ use stockhold::clock::SystemClock;
 use stockhold_server::client::{CallError, Connection, Reply};
 use stockhold_testkit::{
     Recorder,
-    history::{Granted, Line, Op, Pending},
+    history::{Fence, Granted, Line, Op, Pending},
 };
 
 /// Nothing is waited for longer.
@@ -44,7 +44,7 @@ impl Shopper {
         Self::recorded(address, &Arc::new(Recorder::new("nobody")))
     }
 
-    /// Whose places, confirms, releases, extensions and receipts are written down.
+    /// Whose places, confirms, releases, extensions, receipts and locks are written down.
     pub(crate) fn recorded(address: &str, recorder: &Arc<Recorder>) -> Self {
         let (address, recorder) = (address.to_owned(), Arc::clone(recorder));
         Self { address, line: None, recorder, patience: PATIENCE }
@@ -124,6 +124,22 @@ impl Shopper {
         let path = format!("/v1/stock/{sku}/adjustments");
         let body = json!({"receive": units});
         self.recorded_post(&path, &body, Some(key), Op::Receive, &[(sku, units)]).await
+    }
+
+    /// Takes a lock, and waits for its turn for a while.
+    pub(crate) async fn acquire(&mut self, lock: &str, token: &str, ttl: Duration) -> Told {
+        const WAIT: Duration = Duration::from_millis(200);
+        let [ttl_ms, wait_ms] = [ttl, WAIT].map(|time| u64::try_from(time.as_millis()).unwrap());
+        let body = json!({"token": token, "ttl_ms": ttl_ms, "wait_ms": wait_ms});
+        let op = Op::Acquire { lock: lock.to_owned() };
+        self.recorded_post(&format!("/v1/locks/{lock}"), &body, None, op, &[]).await
+    }
+
+    /// Gives a lock back that was taken with this token.
+    pub(crate) async fn unlock(&mut self, lock: &str, token: &str, fence: Fence) -> Told {
+        let (path, body) = (format!("/v1/locks/{lock}/release"), json!({"token": token}));
+        let op = Op::Unlock { lock: lock.to_owned(), fence };
+        self.recorded_post(&path, &body, None, op, &[]).await
     }
 
     /// An item with so many units.
@@ -221,6 +237,12 @@ impl Told {
         self.answer()?.body["code"].as_str()
     }
 
+    /// The fence of the lease that was granted.
+    pub(crate) fn fence(&self) -> Option<Fence> {
+        let fence = self.answer()?.body.get("fence")?;
+        Some((fence["epoch"].as_u64()?, fence["seq"].as_u64()?))
+    }
+
     /// The id of the hold that was placed.
     #[track_caller]
     pub(crate) fn id(&self) -> String {
@@ -260,7 +282,7 @@ impl Told {
                 let text = |name: &str| answer.body[name].as_str().map(str::to_owned);
                 let live_ms = answer.body["expires_in_ms"].as_u64();
                 let (hold, state) = (text("id"), text("state"));
-                pending.ok(Granted { hold, state, live_ms, fence: None });
+                pending.ok(Granted { hold, state, live_ms, fence: self.fence() });
             }
             told if told.is_unknown() => pending.unknown(),
             told => pending.refused(told.code().unwrap_or("no code")),

@@ -339,8 +339,9 @@ impl Inner {
     /// says nothing.
     fn answered<T>(self: &Arc<Self>, asked: Result<T, Failure>) -> Result<T, Failure> {
         if asked.is_err() {
+            let now = self.clock.boot();
             let mut health = self.health();
-            health.failing_since.get_or_insert(self.clock.boot());
+            health.failing_since.get_or_insert(now);
             health.well_since = None;
             drop(health);
             self.watch();

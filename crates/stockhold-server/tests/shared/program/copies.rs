@@ -1,30 +1,29 @@
 //! Servers that share copies of stock by Redis.
 
-use std::{thread::JoinHandle, time::Duration};
+use std::time::Duration;
 
 use stockhold::clock::{Clock, SystemClock};
-use stockhold_testkit::{PostgresServer, RedisServer, until};
-use tokio::task::JoinSet;
+use stockhold_testkit::{PostgresServer, RedisServer};
 
 use crate::shop::{Shop, stockhold};
 
 const TTL: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_secs(10);
 
-fn open(instances: usize, redis: &RedisServer) -> Shop {
+pub(super) fn open(instances: usize, redis: &RedisServer) -> Shop {
     Shop::open_with(instances, |command| {
         command.args(["--redis", &redis.url()]);
     })
 }
 
 /// The state of Redis, as the nth instance says; the instance is ready in any case.
-async fn state(shop: &Shop, n: usize) -> String {
+pub(super) async fn state(shop: &Shop, n: usize) -> String {
     let told = shop.keeper(n).get("/readyz").await.expect_status(200);
     assert_eq!(told["dependencies"][1]["name"], "redis", "{told}");
     told["dependencies"][1]["state"].as_str().unwrap().to_owned()
 }
 
-async fn wait_for(shop: &Shop, n: usize, wanted: &str) {
+pub(super) async fn wait_for(shop: &Shop, n: usize, wanted: &str) {
     let begun = SystemClock.boot();
     while state(shop, n).await != wanted {
         assert!(SystemClock.boot() - begun < SOON, "it is never {wanted}");
@@ -32,7 +31,40 @@ async fn wait_for(shop: &Shop, n: usize, wanted: &str) {
     }
 }
 
-async fn held(shop: &Shop, n: usize) -> (i64, String) {
+/// What the nth instance counts under a name, which has its labels behind it.
+pub(super) async fn number(shop: &Shop, n: usize, name: &str) -> u64 {
+    let metrics = shop.keeper(n).text("/metrics").await;
+    let found = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    found.unwrap_or_else(|| panic!("there is no {name}: {metrics}")).parse().unwrap()
+}
+
+/// Waits until the first instance counts so.
+pub(super) async fn wait_for_number(
+    shop: &Shop,
+    name: &str,
+    limit: Duration,
+    is_so: impl Fn(u64) -> bool,
+) {
+    let begun = SystemClock.boot();
+    loop {
+        let found = number(shop, 0, name).await;
+        if is_so(found) {
+            return;
+        }
+        assert!(SystemClock.boot() - begun < limit, "{name} is still {found} after {limit:?}");
+        SystemClock.sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Whether Redis would tell an instance of what others change.
+pub(super) const LINK: &str = "stockhold_cache_link_up";
+
+/// Under which name it is counted what Redis did not do for this reason.
+pub(super) fn errors(kind: &str) -> String {
+    format!("stockhold_redis_errors_total{{kind=\"{kind}\"}}")
+}
+
+pub(super) async fn held(shop: &Shop, n: usize) -> (i64, String) {
     let path = "/v1/stock/MUG?consistency=cached";
     let item = shop.keeper(n).get(path).await.expect_status(200);
     (item["held"].as_i64().unwrap(), item["origin"].as_str().unwrap().to_owned())
@@ -80,119 +112,6 @@ async fn what_one_server_does_the_other_shows_soon_with_redis_and_without() {
     shop.expect_sound();
 }
 
-/// So many servers, over a Postgres that logs what it is asked.
-async fn watched(instances: usize, redis: &RedisServer) -> Shop {
-    let postgres = PostgresServer::set_up().with("log_statement", "all").start();
-    let mut shop = Shop::open_on(postgres, 0);
-    for _ in 0..instances {
-        shop.join(|command| {
-            command.args(["--redis", &redis.url()]);
-        });
-    }
-    shop.stock("MUG", 100).await;
-    for n in 0..instances {
-        wait_for(&shop, n, "up").await;
-    }
-    shop
-}
-
-/// How often Postgres was asked for stock items to make copies of.
-fn loads(shop: &Shop) -> usize {
-    let log = shop.postgres.log();
-    let is_load = |line: &&str| line.contains("AS wanted (sku") && line.contains("on_hand");
-    log.lines().filter(is_load).count()
-}
-
-/// Nobody reads stock items until they are let.
-fn hinder_reads(shop: &Shop) -> JoinHandle<()> {
-    let until_let = "DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM pg_class WHERE relname = 'let_go') \
-        LOOP PERFORM pg_sleep(0.01); END LOOP; END $$";
-    let hinder = format!("BEGIN; LOCK TABLE stock; {until_let}; COMMIT");
-    let hindering = shop.postgres.psql_beside(hinder);
-    let locked = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted \
-        AND relation = 'stock'::regclass";
-    sees(shop, "the table to be locked", locked);
-    hindering
-}
-
-fn let_read(shop: &Shop, hindering: JoinHandle<()>) {
-    shop.sql("CREATE TABLE let_go ()");
-    hindering.join().unwrap();
-}
-
-/// Waits until a query counts something.
-fn sees(shop: &Shop, what: &str, query: &str) {
-    until(SOON, what, || match shop.count(query) {
-        0 => Err("there is none"),
-        _ => Ok(()),
-    });
-}
-
-/// A load that waits for the table.
-const LOADING: &str = "SELECT count(*) FROM pg_stat_activity \
-    WHERE wait_event_type = 'Lock' AND query LIKE '%AS wanted (sku%'";
-
-/// How often a server was not answered by its Redis in time.
-async fn unanswered(shop: &Shop, n: usize) -> usize {
-    let metrics = shop.keeper(n).text("/metrics").await;
-    let of = |kind: &str| {
-        let name = format!("stockhold_redis_errors_total{{kind=\"{kind}\"}} ");
-        let mut counts = metrics.lines().filter_map(|line| line.strip_prefix(&name));
-        counts.next().map_or(0, |count| count.parse().unwrap())
-    };
-    of("timeout") + of("open")
-}
-
-/// Whoever is not answered by Redis in time asks the ledger: then there may be a load more.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_who_ask_eight_servers_for_a_cold_item_are_one_load() {
-    let redis = RedisServer::start();
-    let shop = watched(8, &redis).await;
-    let mut clients: Vec<_> = (0..1_000).map(|n| shop.keeper(n)).collect();
-    for client in &mut clients {
-        client.get("/livez").await.expect_status(200);
-    }
-    let before = loads(&shop);
-    let hindering = hinder_reads(&shop);
-    let asking: JoinSet<_> = clients
-        .into_iter()
-        .map(async |mut client| {
-            client.get("/v1/stock/MUG?consistency=cached").await.expect_status(200)
-        })
-        .collect();
-    sees(&shop, "a load", LOADING);
-    let_read(&shop, hindering);
-    for item in asking.join_all().await {
-        assert_eq!(item["on_hand"], 100);
-    }
-    let mut most = 1;
-    for n in 0..8 {
-        most += unanswered(&shop, n).await;
-    }
-    assert!((1..=most).contains(&(loads(&shop) - before)), "{} of {most}", loads(&shop) - before);
-    shop.expect_sound();
-}
-
-/// Were the lease not over by itself, nobody would be answered within 2 s.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_server_was_to_load_that_was_killed_another_loads_within_the_lease() {
-    let redis = RedisServer::start();
-    let mut shop = watched(2, &redis).await;
-    let before = loads(&shop);
-    let hindering = hinder_reads(&shop);
-    let mut client = shop.keeper(0);
-    let asked = tokio::spawn(async move { client.get("/v1/stock/MUG?consistency=cached").await });
-    sees(&shop, "a load", LOADING);
-    assert!(!redis.cli(&["KEYS", "lease{stockhold*"]).is_empty());
-    shop.instances[0].kill();
-    let_read(&shop, hindering);
-    let (held, origin) = held(&shop, 1).await;
-    assert_eq!((held, origin.as_str(), loads(&shop) - before), (0, "ledger", 2));
-    assert!(asked.await.unwrap().is_unknown());
-    shop.instances.remove(0);
-    shop.expect_sound();
-}
-
 /// What the doctor says of Redis: its verdict, what it found, and what to do.
 fn doctor(ledger: &str, redis: &str) -> [String; 3] {
     let mut command = stockhold(&["doctor", "--json", "--ledger", ledger]);
@@ -236,8 +155,8 @@ async fn a_server_starts_without_its_redis_and_finds_it_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_rights_of_the_acl_file_are_enough_and_the_password_is_in_no_log() {
-    const PASSWORD: &str = RedisServer::PASSWORD;
+async fn the_rights_of_the_acl_file_are_enough_and_no_secret_is_in_a_log() {
+    const TOKENS: [&str; 2] = ["0123456789abcdef", "fedcba9876543210"];
     let redis = RedisServer::set_up().with_tcp().start();
     let url = redis.url_at(redis.address().unwrap());
     let shop = Shop::open_with(2, |command| {
@@ -251,7 +170,7 @@ async fn the_rights_of_the_acl_file_are_enough_and_the_password_is_in_no_log() {
     for n in 0..4 {
         held(&shop, n).await;
     }
-    for token in ["0123456789abcdef", "fedcba9876543210"] {
+    for token in TOKENS {
         let lock = |n: usize, verb: &'static str, body: serde_json::Value| {
             let mut keeper = shop.keeper(n);
             async move { keeper.post(&format!("/v1/locks/n{verb}"), &body, None).await }
@@ -268,7 +187,10 @@ async fn the_rights_of_the_acl_file_are_enough_and_the_password_is_in_no_log() {
     for (n, instance) in shop.instances.iter().enumerate() {
         let metrics = shop.keeper(n).text("/metrics").await;
         assert!(metrics.contains("stockhold_redis_errors_total{kind=\"denied\"} 0\n"), "{metrics}");
-        assert!(!instance.log().contains(PASSWORD), "{}", instance.log());
+        let log = instance.log();
+        for secret in TOKENS.into_iter().chain([RedisServer::PASSWORD]) {
+            assert!(!log.contains(secret), "{secret} is told: {log}");
+        }
     }
     assert_eq!(redis.denied(), None);
     shop.expect_sound();

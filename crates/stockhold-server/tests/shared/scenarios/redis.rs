@@ -4,10 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -15,8 +12,12 @@ use stockhold::clock::{Clock, SystemClock};
 use stockhold_testkit::RedisServer;
 use tokio::task::JoinSet;
 
-use super::{Clients, timed};
-use crate::{shop::Shop, shopper::Shopper};
+use super::Clients;
+use crate::{
+    counted::Counted,
+    shop::{LINKED, Shop},
+    shopper::Shopper,
+};
 
 const UNITS: i64 = 50_000;
 const CLIENTS: u32 = 200;
@@ -41,10 +42,13 @@ async fn buy(mut client: Shopper, mut late: Shopper, n: u32, begun: Duration, ti
         if now >= begun + OVER {
             break;
         }
-        SystemClock.sleep(next.saturating_sub(now)).await;
+        let due = next;
+        SystemClock.sleep(due.saturating_sub(now)).await;
         next += period;
-        let asked = SystemClock.boot();
-        let (told, took) = timed(client.place(&format!("{n}-{round}"), &[("MUG", 1)], LIFE)).await;
+        // Who asks late because an answer was late has waited since it was to ask.
+        let asked = due;
+        let told = client.place(&format!("{n}-{round}"), &[("MUG", 1)], LIFE).await;
+        let took = SystemClock.boot() - due;
         assert_eq!(told.status(), 201, "{told:?}");
         times.lock().unwrap().push((asked - begun, took));
         if round % 16 != 0 {
@@ -69,36 +73,26 @@ async fn buy(mut client: Shopper, mut late: Shopper, n: u32, begun: Duration, ti
     sold
 }
 
-/// Reads copies, which are as young as they say and as they may be.
-async fn read(mut client: Shopper, leave: Arc<AtomicBool>) -> u32 {
-    const MOST: u64 = 300;
-    let mut reads = 0;
-    let path = format!("/v1/stock/MUG?consistency=cached&max_age_ms={MOST}");
-    while !leave.load(Ordering::Relaxed) {
-        let item = client.get(&path).await.expect_status(200);
-        assert!(item["age_ms"].as_u64().unwrap() <= MOST, "{item}");
-        reads += 1;
-        SystemClock.sleep(Duration::from_millis(5)).await;
-    }
-    reads
-}
-
-/// What 99 of 100 places took at most, in the second that is in the middle of all of them; and how many there were.
-fn p99(times: &[(Duration, Duration)], from: Duration, to: Duration) -> (Duration, usize) {
+/// What 99 of 100 places took at most in each second of a while, the fastest second first.
+fn slowest(times: &[(Duration, Duration)], from: Duration, to: Duration) -> Vec<Duration> {
     let mut of_seconds: BTreeMap<u64, Vec<Duration>> = BTreeMap::new();
     for (asked, took) in times.iter().filter(|(asked, _)| (from..to).contains(asked)) {
         of_seconds.entry(asked.as_secs()).or_default().push(*took);
     }
-    let holds = of_seconds.values().map(Vec::len).sum();
-    let mut slow: Vec<_> = of_seconds
+    let mut slowest: Vec<_> = of_seconds
         .into_values()
         .map(|mut took| {
             took.sort_unstable();
             took[took.len() * 99 / 100]
         })
         .collect();
-    slow.sort_unstable();
-    (slow[slow.len() / 2], holds)
+    slowest.sort_unstable();
+    slowest
+}
+
+/// The value below which so many of a hundred seconds stay.
+fn percentile(slowest: &[Duration], of_hundred: usize) -> Duration {
+    slowest[slowest.len() * of_hundred / 100]
 }
 
 /// Scenario 15.
@@ -110,7 +104,8 @@ async fn slow_scenario_15_redis_dies_under_load_and_no_hold_fails() {
         command.args(["--redis", &url]);
     });
     shop.stock("MUG", UNITS).await;
-    let (clients, times, leave) = (Clients::new(), Times::default(), Arc::default());
+    let (clients, times) = (Clients::new(), Times::default());
+    let counted = Counted::begin(&shop, (0..2).map(|n| clients.nth(&shop, n)).collect()).await;
     let begun = SystemClock.boot() + Duration::from_millis(500);
     let buyers: JoinSet<_> = (0..CLIENTS)
         .map(|n| {
@@ -119,7 +114,6 @@ async fn slow_scenario_15_redis_dies_under_load_and_no_hold_fails() {
             buy(client, late, n, begun, Arc::clone(&times))
         })
         .collect();
-    let readers: JoinSet<_> = (0..2).map(|n| read(shop.keeper(n), Arc::clone(&leave))).collect();
     let at = async |moment: Duration| {
         SystemClock.sleep((begun + moment).saturating_sub(SystemClock.boot())).await;
     };
@@ -128,27 +122,28 @@ async fn slow_scenario_15_redis_dies_under_load_and_no_hold_fails() {
     at(BACK).await;
     redis.restart_empty();
     let sold: u32 = buyers.join_all().await.into_iter().sum();
-    leave.store(true, Ordering::Relaxed);
-    assert!(readers.join_all().await.into_iter().sum::<u32>() > 1_000);
-    for n in 0..2 {
-        let end = SystemClock.boot() + SOON;
-        while !shop.keeper(n).text("/metrics").await.contains("stockhold_cache_link_up 1\n") {
-            assert!(SystemClock.boot() < end, "the link of {n} does not come back");
-            SystemClock.sleep(Duration::from_millis(20)).await;
-        }
-    }
+    assert!(counted.leave().await > 1_000, "hardly any copies were read");
+    shop.all_say(LINKED).await;
     let times = times.lock().unwrap().clone();
     let second = Duration::from_secs(1);
-    let (up, with) = p99(&times, second, KILLED);
-    let (gone, without) = p99(&times, KILLED, BACK);
-    println!("{with} and {without} holds, p99 {up:?} with Redis, {gone:?} without");
-    assert!(gone < up + Duration::from_millis(5), "{gone:?} instead of {up:?}");
-    // Nobody is sent away, and no more connections are opened than there are.
-    assert!(without / 15 >= with / 9 * 4 / 5, "{without} in 15 s, {with} in 9 s");
+    let (up, gone) = (slowest(&times, second, KILLED), slowest(&times, KILLED, BACK));
+    println!("p99 of each second: {up:?} with Redis, {gone:?} without");
+    // Now and then a disk takes its time, with Redis or without.
+    for of_hundred in [50, 80] {
+        let [up, gone] = [&up, &gone].map(|slowest| percentile(slowest, of_hundred));
+        assert!(gone < up + Duration::from_millis(5), "{gone:?} instead of {up:?}");
+    }
+    // Nobody waits for Redis to find out that it has gone.
+    let at_once = slowest(&times, KILLED, KILLED + second)[0];
+    assert!(at_once < Duration::from_millis(100), "{at_once:?}");
+    let count = |from, to| times.iter().filter(|(asked, _)| (from..to).contains(asked)).count();
+    let (with, without) = (count(second, KILLED), count(KILLED, BACK));
+    // As many as were to be; and no more connections are opened than there are.
+    assert!(with / 9 >= 1_900 && without / 15 >= 1_900, "{with} in 9 s, {without} in 15 s");
     assert!(connections(&shop) <= 2 * 8 + 1);
     assert!(sold > 2_000, "{sold}");
     assert_eq!(shop.units(0, "MUG").await[2], i64::from(sold));
-    clients.expect_honest(&shop, &[("MUG", UNITS)], Duration::ZERO);
+    clients.expect_honest(&shop, &[("MUG", UNITS), ("PEN", 0)], Duration::ZERO);
 }
 
 /// To the database: of the instances, and of whoever asks.
@@ -232,7 +227,7 @@ async fn slow_a_herd_that_comes_as_fast_as_before_is_served_while_redis_is_gone(
     tokio::join!(come(rounds, (from, over), period, &answered), killing);
     let (up, down) = (of(&answered, from + second, killed) / 3, of(&answered, killed, over) / 8);
     println!("{rate} a second were served with Redis; then {up}, and {down} without it");
-    assert!(down * 10 >= up * 8, "{down} instead of {up} a second");
+    assert!(down * 10 >= rate * 8, "{down} instead of {rate} a second");
     assert!(connections(&shop) <= 2 * 8 + 1);
     // The last of them die, and then all can be told.
     let last = SystemClock.boot() + SOON;

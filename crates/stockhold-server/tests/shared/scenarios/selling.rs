@@ -6,7 +6,7 @@ use stockhold_testkit::RedisServer;
 use tokio::sync::Barrier;
 
 use super::{Clients, LONG, N, at_once, patient, tally};
-use crate::shop::Shop;
+use crate::shop::{LINKED, Shop};
 
 /// Scenario 1.
 #[tokio::test(flavor = "multi_thread")]
@@ -20,7 +20,9 @@ async fn slow_scenario_01_of_500_who_want_the_last_unit_one_gets_it_fifty_times_
     let shop = Shop::open_with(5, |command| {
         patient(command.args(["--redis", &redis.url()]));
     });
-    sell_the_last_unit_fifty_times(shop).await;
+    shop.all_say(LINKED).await;
+    let by_copies = sell_the_last_unit_fifty_times(shop).await;
+    assert!(by_copies > 100, "only the ledger refused, but for {by_copies}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,7 +36,8 @@ async fn slow_scenario_01_of_500_who_want_the_last_unit_one_gets_it_fifty_times_
     sell_the_last_unit_fifty_times(shop).await;
 }
 
-async fn sell_the_last_unit_fifty_times(shop: Shop) {
+/// How many were refused by copies.
+async fn sell_the_last_unit_fifty_times(shop: Shop) -> usize {
     const CLIENTS: usize = 500;
     const ROUNDS: usize = 50;
     let skus: Arc<Vec<_>> = Arc::new((0..ROUNDS).map(|round| format!("LAST-{round}")).collect());
@@ -50,19 +53,22 @@ async fn sell_the_last_unit_fifty_times(shop: Shop) {
             for sku in &*skus {
                 start.wait().await;
                 let key = format!("{n}-{sku}");
-                told.push(client.place(&key, &[(sku, 1)], LONG).await.status());
+                let placed = client.place(&key, &[(sku, 1)], LONG).await;
+                let is_by_copy = placed.answer().is_some_and(|a| a.body["origin"] == "l1");
+                told.push((placed.status(), is_by_copy));
             }
             told
         }
     })
     .await;
     for (round, sku) in skus.iter().enumerate() {
-        let told = tally(told.iter().map(|of_client| of_client[round]));
+        let told = tally(told.iter().map(|of_client| of_client[round].0));
         assert_eq!(told, BTreeMap::from([(201, 1), (409, 499)]), "round {round}");
         assert_eq!(shop.units(round, sku).await, [1, 1, 0, 0], "round {round}");
     }
     let supply: Vec<_> = skus.iter().map(|sku| (sku.as_str(), 1)).collect();
     clients.expect_honest(&shop, &supply, Duration::ZERO);
+    told.iter().flatten().filter(|(_, is_by_copy)| *is_by_copy).count()
 }
 
 /// Scenario 2.
