@@ -9,6 +9,8 @@ use stockhold_core::Timestamp;
 
 /// By how much two clocks may drift apart: a thousandth, more than any does.
 const DRIFT: u32 = 1_000;
+/// Moments are told in whole milliseconds, begun ones left out: how far apart two are is known to within one.
+const GRAIN: Duration = Duration::from_millis(1);
 
 /// What is known of the source's clock. Each load tells: the source's time was read after the question was
 /// sent. So a value is never taken to be younger than it is.
@@ -42,7 +44,7 @@ impl SourceClock {
         } else {
             last.sent.saturating_sub(last.as_of.since(as_of))
         };
-        Some(sure.saturating_sub(drift))
+        Some(sure.saturating_sub(drift).saturating_sub(GRAIN))
     }
 }
 
@@ -79,11 +81,23 @@ mod tests {
     fn what_is_known_gets_vaguer_until_the_source_is_asked_again() {
         let clock = SourceClock::default();
         clock.learn(s(1_000), at(100));
-        assert_eq!(clock.on_boot_clock(at(100), s(2_000)), Some(s(999)));
+        assert_eq!(clock.on_boot_clock(at(100), s(2_000)), Some(s(999) - GRAIN));
         clock.learn(s(2_000), at(1_100));
-        assert_eq!(clock.on_boot_clock(at(1_000), s(2_000)), Some(s(1_900)));
+        assert_eq!(clock.on_boot_clock(at(1_000), s(2_000)), Some(s(1_900) - GRAIN));
         // An older question does not count any more.
         clock.learn(s(1_500), at(900));
-        assert_eq!(clock.on_boot_clock(at(1_000), s(2_000)), Some(s(1_900)));
+        assert_eq!(clock.on_boot_clock(at(1_000), s(2_000)), Some(s(1_900) - GRAIN));
+    }
+
+    #[test]
+    fn what_was_read_within_one_millisecond_may_be_a_millisecond_apart() {
+        let clock = SourceClock::default();
+        // The source was asked at the end of the millisecond in which the value had been read.
+        let (read, asked) = (Duration::from_micros(5_001), Duration::from_micros(5_999));
+        let in_millis =
+            |time: Duration| Timestamp::from_millis(time.as_millis().try_into().unwrap());
+        clock.learn(asked, in_millis(asked));
+        let sure = clock.on_boot_clock(in_millis(read), asked).unwrap();
+        assert!(sure <= read, "{sure:?}");
     }
 }

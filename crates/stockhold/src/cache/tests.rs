@@ -1,7 +1,7 @@
 //! Against a source that a test drives, and real Redis servers.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::atomic::{AtomicBool, AtomicUsize},
     thread,
 };

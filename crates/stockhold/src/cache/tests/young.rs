@@ -12,9 +12,13 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 #[derive(Debug, Default)]
 struct Ledger {
     numbers: [AtomicU64; KEYS],
-    /// Of each key and number, when it was acknowledged.
-    acknowledged: Mutex<HashMap<(usize, u64), Timestamp>>,
+    acknowledged: [Mutex<Acknowledged>; KEYS],
+    /// How often Redis was not there to be told.
+    untold: AtomicU64,
 }
+
+/// Of each number that a key had, when it was acknowledged, on the clock of the wall and on that of the boot; if it was.
+type Acknowledged = BTreeMap<u64, (Timestamp, Duration)>;
 
 impl CacheKey for usize {
     fn name(&self) -> Vec<u8> {
@@ -40,14 +44,17 @@ impl Loader<usize, u64> for Ledger {
 }
 
 impl Ledger {
-    /// What was acknowledged before `as_of` is in the read.
-    fn check(&self, key: usize, read: &Read<u64>) {
-        let next = (key, read.version + 1);
-        let acknowledged = self.acknowledged.lock().unwrap().get(&next).copied();
-        assert!(
-            acknowledged.is_none_or(|at| at >= read.as_of),
-            "{read:?} of {key} lacks what was acknowledged at {acknowledged:?}"
-        );
+    /// What was acknowledged before `as_of`, or longer ago than `age` when it was read, is in the read; whatever became of
+    /// others that were written before.
+    fn check(&self, key: usize, read: &Read<u64>, begun: Duration) {
+        let since = begun.saturating_sub(read.age);
+        let acknowledged = self.acknowledged[key].lock().unwrap();
+        for (number, (at, boot)) in acknowledged.range(read.version + 1..) {
+            assert!(
+                *at >= read.as_of && *boot >= since,
+                "{read:?} of {key}, read at {begun:?}, lacks {number} of {at:?}, {boot:?}"
+            );
+        }
     }
 }
 
@@ -70,16 +77,18 @@ async fn reads_are_as_young_as_they_say(writers_wait: bool) {
         tokio::spawn(async move { ledger.write(&cache, writers_wait, &is_over).await })
     });
     let keeping = caches.clone().map(|cache| tokio::spawn(keep_young(cache, Arc::clone(&is_over))));
-    let cutting = tokio::spawn(cut_off_now_and_then(proxy, Arc::clone(&is_over)));
+    let cutting =
+        tokio::spawn(cut_off_now_and_then(proxy, caches[2].clone(), Arc::clone(&is_over)));
     let reading = (0..READERS).map(|n| {
         let (cache, ledger) = (caches[n % caches.len()].clone(), Arc::clone(&ledger));
-        tokio::spawn(async move { ledger.read(&cache, READS / READERS).await })
+        tokio::spawn(async move { ledger.read(&cache, READS.div_ceil(READERS)).await })
     });
     for read in reading.collect::<Vec<_>>() {
         assert!(read.await.unwrap() > READS / READERS / 10, "hardly anything was at hand");
     }
     is_over.store(true, Ordering::SeqCst);
-    cutting.await.unwrap();
+    assert!(cutting.await.unwrap() > 1, "nobody was cut off");
+    assert!(!writers_wait || ledger.untold.load(Ordering::SeqCst) > 0, "everybody was told");
     for ended in writing.into_iter().chain(keeping) {
         ended.await.unwrap();
     }
@@ -91,20 +100,24 @@ impl Ledger {
     async fn write(&self, cache: &Process, writers_wait: bool, is_over: &AtomicBool) {
         while !is_over.load(Ordering::SeqCst) {
             let key = rand::random_range(0..KEYS);
+            let (since, before) = (SystemClock.boot(), SystemClock.wall());
             let number = self.numbers[key].fetch_add(1, Ordering::SeqCst) + 1;
             if writers_wait {
                 // Who cannot say so acknowledges nothing.
                 while cache.invalidate(&key, number).await != Invalidated::Applied {
+                    self.untold.fetch_add(1, Ordering::SeqCst);
                     if is_over.load(Ordering::SeqCst) {
                         return;
                     }
                     SystemClock.sleep(MILLISECOND).await;
                 }
+            } else if number.is_multiple_of(3) {
+                cache.publish(&key, Loaded::new(number, number, before), since).await;
             } else {
                 cache.invalidate_soon(&key, number);
             }
-            let now = SystemClock.wall();
-            self.acknowledged.lock().unwrap().insert((key, number), now);
+            let now = (SystemClock.wall(), SystemClock.boot());
+            self.acknowledged[key].lock().unwrap().insert(number, now);
             SystemClock.sleep(2 * MILLISECOND).await;
         }
     }
@@ -114,7 +127,8 @@ impl Ledger {
         let (mut kept, mut looks): ([Option<Kept<u64>>; KEYS], usize) = Default::default();
         for turn in 0..reads {
             let key = rand::random_range(0..KEYS);
-            self.check(key, &cache.get(&key).await.unwrap());
+            let begun = SystemClock.boot();
+            self.check(key, &cache.get(&key).await.unwrap(), begun);
             let now = SystemClock.boot();
             let at_hand = kept[key].as_ref().and_then(|kept| cache.look_at(kept, now, seen));
             if at_hand.is_none() {
@@ -122,7 +136,7 @@ impl Ledger {
             }
             looks += usize::from(at_hand.is_some());
             for read in [cache.look(&key, now, seen), at_hand].iter().flatten() {
-                self.check(key, read);
+                self.check(key, read, now);
             }
             if turn % 64 == 0 {
                 SystemClock.sleep(MILLISECOND).await;
@@ -145,13 +159,26 @@ async fn keep_young(cache: Process, is_over: Arc<AtomicBool>) {
     }
 }
 
-async fn cut_off_now_and_then(proxy: Proxy, is_over: Arc<AtomicBool>) {
+/// For less than it takes to notice, and until it has noticed, in turns: how often it has.
+async fn cut_off_now_and_then(proxy: Proxy, cut: Process, is_over: Arc<AtomicBool>) -> u32 {
+    let mut noticed = 0;
     while !is_over.load(Ordering::SeqCst) {
         SystemClock.sleep(700 * MILLISECOND).await;
         proxy.blackhole();
         SystemClock.sleep(700 * MILLISECOND).await;
         proxy.heal();
+        SystemClock.sleep(700 * MILLISECOND).await;
+        proxy.blackhole();
+        let begun = SystemClock.boot();
+        while cut.health().is_linked {
+            assert!(SystemClock.boot() - begun < Duration::from_secs(3), "it does not notice");
+            SystemClock.sleep(MILLISECOND).await;
+        }
+        noticed += 1;
+        SystemClock.sleep(200 * MILLISECOND).await;
+        proxy.heal();
     }
+    noticed
 }
 
 #[tokio::test(flavor = "multi_thread")]

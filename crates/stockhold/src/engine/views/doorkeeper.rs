@@ -152,8 +152,8 @@ struct Sight {
 impl Sight {
     /// Whether it is young, and no units can have come back since because a hold has died.
     fn is_sure(&self, within: Duration) -> bool {
-        // The latest that it can be now, on the ledger's clock.
-        let now = self.as_of.after(self.age);
+        // The latest that it can be now, on the ledger's clock, of which whole milliseconds are told.
+        let now = self.as_of.after(self.age.saturating_add(Duration::from_millis(1)));
         self.age <= within && self.next_due_at.is_none_or(|due| due > now)
     }
 }
