@@ -11,6 +11,10 @@ pub struct RedisCluster {
     members: Vec<RedisServer>,
 }
 
+fn member() -> RedisServer {
+    RedisServer::set_up().with("cluster-enabled", "yes").with_tcp().start()
+}
+
 impl RedisCluster {
     /// So many. Returns when all of them know who has which slots.
     ///
@@ -18,13 +22,35 @@ impl RedisCluster {
     /// When they do not come together within 30 s.
     #[must_use]
     pub fn start(members: usize) -> Self {
-        let set_up = RedisServer::set_up().with("cluster-enabled", "yes").with_tcp();
-        let members: Vec<_> = (0..members).map(|_| set_up.clone().start()).collect();
+        let members: Vec<_> = (0..members).map(|_| member()).collect();
         let cluster = Self { members };
         cluster.share_slots();
-        cluster.meet();
+        for member in &cluster.members[1..] {
+            cluster.meet(member);
+        }
         cluster.agree();
         cluster
+    }
+
+    /// One more, that has nothing yet. Returns when all others know it.
+    ///
+    /// # Panics
+    /// As [`RedisCluster::start`].
+    pub fn grow(&mut self) {
+        let (newest, epoch) = (member(), self.members.len() + 1);
+        newest.cli(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch.to_string()]);
+        self.meet(&newest);
+        let id = newest.cli(&["CLUSTER", "MYID"]);
+        self.members.push(newest);
+        for member in &self.members {
+            until(START, "a new member that all know", || {
+                match member.cli(&["CLUSTER", "NODES"]) {
+                    nodes if nodes.contains(&id) && !nodes.contains("handshake") => Ok(()),
+                    nodes => Err(nodes),
+                }
+            });
+        }
+        self.agree();
     }
 
     fn share_slots(&self) {
@@ -37,14 +63,12 @@ impl RedisCluster {
         }
     }
 
-    /// The first one tells the others of each other.
-    fn meet(&self) {
-        for member in &self.members[1..] {
-            let address = member.address().expect("a member has a port");
-            let (host, port) = (address.ip().to_string(), address.port().to_string());
-            let bus = member.bus.as_ref().expect("a member has a bus").number().to_string();
-            self.members[0].cli(&["CLUSTER", "MEET", &host, &port, &bus]);
-        }
+    /// The first one tells it of the others, and these of it.
+    fn meet(&self, member: &RedisServer) {
+        let address = member.address().expect("a member has a port");
+        let (host, port) = (address.ip().to_string(), address.port().to_string());
+        let bus = member.bus.as_ref().expect("a member has a bus").number().to_string();
+        self.members[0].cli(&["CLUSTER", "MEET", &host, &port, &bus]);
     }
 
     /// Waits until all members say that every slot has somebody.

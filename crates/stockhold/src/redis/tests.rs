@@ -412,6 +412,69 @@ async fn all_members_of_a_cluster_are_reached_also_where_a_slot_has_moved() {
     assert_eq!(redis.run(SOON, &COUNT.on(&[key.as_bytes()]).arg(1)).await.unwrap(), Value::Int(4));
 }
 
+/// Whether it is heard, and the keys that were said to have changed.
+#[derive(Default)]
+struct Notes {
+    begun: AtomicU64,
+    ended: AtomicU64,
+    changed: std::sync::Mutex<Vec<String>>,
+}
+
+impl Hearing for Notes {
+    fn is_wanted(&self) -> bool {
+        true
+    }
+
+    fn request(&self) -> Cmd {
+        cmd("CLIENT").arg("TRACKING").arg("ON").arg("BCAST").to_owned()
+    }
+
+    fn begins(&self, _: Duration) {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn hears(&self, _: Duration) {}
+
+    fn said(&self, push: &PushInfo) {
+        if let Some(Value::Array(keys)) = push.data.first() {
+            self.changed.lock().unwrap().extend(keys.iter().filter_map(|key| text(key.clone())));
+        }
+    }
+
+    fn ends(&self, _: Option<&Trouble>) {
+        self.ended.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn who_hears_a_cluster_hears_a_member_as_well_that_gets_its_first_slots_later() {
+    let mut cluster = RedisCluster::start(2);
+    let (redis, notes) = (to(&cluster.root_url()), Arc::<Notes>::default());
+    let hearing = tokio::spawn(redis.clone().hear(Arc::clone(&notes)));
+    let reaches = async |what: &str, count: &AtomicU64, number| {
+        let begun = SystemClock.boot();
+        while count.load(Ordering::SeqCst) < number {
+            assert!(since(begun) < SOON, "{what}");
+            SystemClock.sleep(Duration::from_millis(10)).await;
+        }
+    };
+    reaches("nobody is heard", &notes.begun, 1).await;
+    cluster.grow();
+    cluster.move_slot_of("k7", &cluster.members()[2]);
+    // As if the connections were broken: what was said meanwhile, nobody has heard.
+    reaches("the new member is not noticed", &notes.ended, 1).await;
+    reaches("the new member is not heard", &notes.begun, 2).await;
+    call(&redis, &["SET", "k7", "v"]).await.unwrap();
+    let begun = SystemClock.boot();
+    while !notes.changed.lock().unwrap().contains(&"k7".to_owned()) {
+        assert!(since(begun) < SOON, "it was not said");
+        SystemClock.sleep(Duration::from_millis(10)).await;
+    }
+    // And that was all.
+    assert_eq!(notes.ended.load(Ordering::SeqCst), 1);
+    hearing.abort();
+}
+
 #[tokio::test]
 async fn who_listens_to_a_cluster_hears_what_all_its_members_say() {
     let cluster = RedisCluster::start(3);
