@@ -1,7 +1,10 @@
 //! stockhold holds stock for a customer while they pay, and never oversells.
 //!
-//! An [`Engine`] stands on a ledger, the durable truth: a file on one machine. Its verbs are those
-//! of a checkout: [`Engine::place`], [`Engine::confirm`], [`Engine::release`].
+//! An [`Engine`] stands on a ledger, the durable truth: a file on one machine (feature `sqlite`, on by
+//! default), or a Postgres database that many engines share (`postgres`). Its verbs are those of a checkout:
+//! [`Engine::place`], [`Engine::confirm`], [`Engine::release`]. With a Redis (`redis`) they share copies of stock
+//! as well, and tell those who come too late without asking the ledger; [`lock`] is what only one of them does at a
+//! time.
 //!
 //! ```
 //! use stockhold::*;

@@ -37,7 +37,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "URL")]
     ledger: Option<String>,
 
-    /// A Redis that instances share, to read faster; never needed. docs/settings.md has its URLs.
+    /// A Redis that instances share, for copies and locks; never needed. All over one database name
+    /// the same one, or none. docs/settings.md has its URLs.
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
 

@@ -6,7 +6,7 @@ use ::redis::{ErrorKind, RedisError};
 
 /// Why Redis did not do what it was asked to.
 ///
-/// None of this is ever a reason to fail a hold: whoever gets it asks the ledger.
+/// None of this is ever a reason to fail a hold: whoever gets it asks the ledger instead.
 #[derive(Clone, Debug)]
 pub struct Trouble {
     /// What sort of trouble.

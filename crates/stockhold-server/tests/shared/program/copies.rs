@@ -132,6 +132,12 @@ fn the_doctor_looks_at_redis_and_says_what_to_do() {
         verdict == "warn" && found.contains("of no use") && next.contains("redis.url"),
         "{next}"
     );
+    redis.cli(&["CONFIG", "SET", "maxmemory-policy", "volatile-lru"]);
+    let [verdict, found, next] = doctor(&postgres.url(), &redis.url());
+    assert!(
+        verdict == "warn" && found.contains("volatile-lru") && next.contains("noeviction"),
+        "{found} {next}"
+    );
     redis.stop();
     let [verdict, found, next] = doctor(&postgres.url(), &redis.url());
     assert_eq!(verdict, "warn");
@@ -139,6 +145,17 @@ fn the_doctor_looks_at_redis_and_says_what_to_do() {
         found.contains("no connection") && next.contains("see whether Redis runs"),
         "{found} {next}"
     );
+}
+
+#[test]
+fn the_doctor_says_that_it_was_not_let_look_whether_keys_are_evicted() {
+    let (postgres, redis) = (PostgresServer::start(), RedisServer::set_up().with_tcp().start());
+    redis.cli(&["ACL", "SETUSER", "shop", "on", ">pw", "~*", "&*", "+@all", "-config"]);
+    let url = format!("redis://shop:pw@{}", redis.address().unwrap());
+    let [verdict, found, next] = doctor(&postgres.url(), &url);
+    assert!(verdict == "warn" && found.contains("is not known"), "{verdict} {found}");
+    assert!(next.contains("+config|get"), "{next}");
+    redis.cli(&["ACL", "LOG", "RESET"]); // it was to be denied
 }
 
 #[tokio::test(flavor = "multi_thread")]
