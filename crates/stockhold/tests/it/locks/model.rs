@@ -1,5 +1,5 @@
 //! All that can happen to two clients and one lock, looked at exhaustively: one of them may be slow at any moment,
-//! Redis loses its data once, and the database takes over once.
+//! Redis loses its data once, the database takes over once, and a row that was written may be seen much later.
 //!
 //! A search of our own over a few thousand states: a model checker for distributed systems brings twenty packages and a
 //! web server with it.
@@ -25,6 +25,10 @@ struct State {
     grantor: Grantor,
     epoch: u8,
     is_open: bool,
+    /// The next row: written, and seen by nobody yet.
+    unseen: Option<(Grantor, u8)>,
+    /// No permit or lease of an epoch before this one is alive, as far as whoever has waited for that knows.
+    over_before: u8,
     // Redis: the epoch that it was told of, its last number, and its lease.
     redis: Option<(u8, u8, Lease)>,
     // The database: its last number and its lease.
@@ -49,6 +53,8 @@ struct Protocol {
     checks_fence: bool,
     /// Before the first grant of an epoch all permits and leases of earlier ones have ended.
     is_strict: bool,
+    /// They are waited for from when the row was opened, which was seen by then.
+    waits_from_opening: bool,
     /// A Redis without its rule grants nothing.
     refuses_when_empty: bool,
     /// Leases end for their holders before they do for others.
@@ -58,6 +64,7 @@ struct Protocol {
 const FENCED: Protocol = Protocol {
     checks_fence: true,
     is_strict: false,
+    waits_from_opening: true,
     refuses_when_empty: true,
     has_sound_clocks: false,
 };
@@ -71,6 +78,8 @@ impl State {
             grantor: Grantor::Redis,
             epoch: 1,
             is_open: true,
+            unseen: None,
+            over_before: 1,
             redis: Some((1, 0, None)),
             database: (0, None),
             permit: [None; 2],
@@ -107,6 +116,7 @@ impl State {
         let idle = (0..2).filter(|client| self.belief[*client].is_none());
         next.extend(idle.filter_map(|client| self.acquired(client, protocol)));
         self.mishaps(protocol, &mut next);
+        self.rules(protocol, &mut next);
         next
     }
 
@@ -134,38 +144,61 @@ impl State {
                 state.redis = None;
             });
         }
-        if self.switches > 0 && self.grantor == Grantor::Redis {
+    }
+
+    /// Somebody finds that Redis is away, or knows of no epoch, and makes another one: first the row; when that is seen,
+    /// Redis is told, and the row is opened.
+    fn rules(&self, protocol: Protocol, next: &mut Vec<Self>) {
+        let mut add = |change: &dyn Fn(&mut Self)| {
+            let mut state = self.clone();
+            change(&mut state);
+            next.push(state);
+        };
+        let may_be_replaced = self.unseen.is_none() && self.grantor == Grantor::Redis;
+        if may_be_replaced && self.switches > 0 {
             add(&|state| {
                 state.switches -= 1;
-                (state.grantor, state.epoch, state.is_open) =
-                    (Grantor::Database, state.epoch + 1, true);
+                state.unseen = Some((Grantor::Database, state.epoch + 1));
             });
         }
-        // Somebody finds that Redis knows of no epoch, and makes another one: first the row, then Redis.
-        if self.grantor == Grantor::Redis && self.redis.is_none() && self.openings > 0 {
+        if may_be_replaced && self.redis.is_none() && self.openings > 0 {
             add(&|state| {
                 state.openings -= 1;
-                (state.epoch, state.is_open) = (state.epoch + 1, false);
+                state.unseen = Some((Grantor::Redis, state.epoch + 1));
             });
         }
-        if self.grantor == Grantor::Redis && !self.is_open {
+        if let Some((grantor, epoch)) = self.unseen {
             add(&|state| {
-                state.redis = Some((state.epoch, 0, None));
+                (state.grantor, state.epoch, state.is_open) = (grantor, epoch, false);
+                state.unseen = None;
+            });
+        }
+        if !self.is_open {
+            add(&|state| {
+                if state.grantor == Grantor::Redis {
+                    state.redis = Some((state.epoch, 0, None));
+                }
                 state.is_open = true;
             });
         }
+        let newest = self.unseen.map_or(self.epoch, |(_, epoch)| epoch);
+        let is_counted = !protocol.waits_from_opening || self.unseen.is_none() && self.is_open;
+        if self.over_before < newest && is_counted && !self.has_earlier(newest) {
+            add(&|state| state.over_before = newest);
+        }
+    }
+
+    /// Whether anybody goes by an earlier row, or believes to have a lease of one.
+    fn has_earlier(&self, epoch: u8) -> bool {
+        let permits = self.permit.iter().flatten().any(|(_, other)| *other < epoch);
+        permits || self.belief.iter().flatten().any(|(other, _)| *other < epoch)
     }
 
     /// The client is granted the lock by whoever its permit says, if nobody has it there.
     fn acquired(&self, client: Client, protocol: Protocol) -> Option<Self> {
         let (grantor, epoch) = self.permit[client]?;
-        let is_earlier = |other: u8| other < epoch;
-        if protocol.is_strict {
-            let permits = self.permit.iter().flatten().any(|(_, other)| is_earlier(*other));
-            let beliefs = self.belief.iter().flatten().any(|(other, _)| is_earlier(*other));
-            if permits || beliefs {
-                return None;
-            }
+        if protocol.is_strict && self.over_before < epoch {
+            return None;
         }
         let mut state = self.clone();
         let fence = match grantor {
@@ -185,7 +218,10 @@ impl State {
             Grantor::Database => {
                 // It looks at the row itself.
                 let (last, lease) = self.database;
-                if self.epoch != epoch || self.grantor != grantor || lease.is_some() {
+                if !self.is_open
+                    || (self.grantor, self.epoch) != (grantor, epoch)
+                    || lease.is_some()
+                {
                     return None;
                 }
                 let fence = (epoch, last + 1);
@@ -262,9 +298,10 @@ fn who_waits_for_those_before_is_never_two() {
 }
 
 #[test]
-fn who_does_not_wait_or_trusts_an_empty_redis_or_a_bad_clock_may_be() {
+fn who_does_not_wait_or_too_early_or_trusts_an_empty_redis_or_a_bad_clock_may_be() {
     for broken in [
         Protocol { is_strict: false, ..STRICT },
+        Protocol { waits_from_opening: false, ..STRICT },
         Protocol { refuses_when_empty: false, ..STRICT },
         Protocol { has_sound_clocks: false, ..STRICT },
     ] {
