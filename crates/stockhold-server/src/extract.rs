@@ -84,6 +84,25 @@ impl<S: Send + Sync> FromRequestParts<S> for LockInPath {
     }
 }
 
+/// The same for whoever wants to have it. Under what is the servers' own they clear up, one at a time.
+pub(crate) struct LockToTake(pub(crate) LockName);
+
+impl<S: Send + Sync> FromRequestParts<S> for LockToTake {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        const OWN: &str = "stockhold/";
+        let LockInPath(name) = LockInPath::from_request_parts(parts, state).await?;
+        if name.as_str().starts_with(OWN) {
+            return Err(Problem::field(
+                "name",
+                "must not begin with stockhold/: those are the servers' own",
+            ));
+        }
+        Ok(Self(name))
+    }
+}
+
 /// The item that path and query name, for a verb that changes it.
 pub(crate) struct ItemToChange(pub(crate) ItemKey);
 

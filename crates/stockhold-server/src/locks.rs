@@ -8,7 +8,7 @@ use stockhold::{
 
 use crate::{
     answer::Answer,
-    extract::{Json, LockInPath, NoKey, Query},
+    extract::{Json, LockInPath, LockToTake, NoKey, Query},
     problem::Problem,
     wire::{self, AcquireBody, LockQuery, ReleaseLockBody, RenewBody},
 };
@@ -16,7 +16,7 @@ use crate::{
 /// `POST /v1/locks/{name}`
 pub(crate) async fn acquire(
     State(engine): State<Engine>,
-    LockInPath(name): LockInPath,
+    LockToTake(name): LockToTake,
     NoKey: NoKey,
     Json(body): Json<AcquireBody>,
 ) -> Result<Answer, Problem> {

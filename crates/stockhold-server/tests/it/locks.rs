@@ -43,6 +43,16 @@ async fn one_has_it_and_the_next_has_a_higher_fence() {
 }
 
 #[tokio::test]
+async fn the_locks_of_the_servers_themselves_are_looked_at_and_not_taken() {
+    let server = Server::start().await;
+    let refused = acquire(&server, "stockhold%2Fretention", ANN, &json!({})).await;
+    let refused = refused.expect(400).json();
+    assert_eq!(refused["field"], "name");
+    assert!(refused["detail"].as_str().unwrap().contains("the servers' own"), "{refused}");
+    acquire(&server, "stockhold-report", ANN, &json!({})).await.expect(200);
+}
+
+#[tokio::test]
 async fn the_same_token_is_the_same_attempt() {
     let server = Server::start().await;
     let first = acquire(&server, "report", ANN, &json!({})).await.expect(200).json();
