@@ -181,7 +181,7 @@ impl<V: Clone> Entry<V> {
     }
 }
 
-/// What somebody keeps at hand who need not look for it each time, as long as [`Shelf::has`] it.
+/// What somebody keeps who need not look for it each time, as long as [`Shelf::has`] it.
 pub(crate) struct Kept<V> {
     pub(super) entry: Arc<Entry<V>>,
     turn: Turn,

@@ -306,7 +306,7 @@ async fn units_that_are_given_back_are_on_offer_at_once_here_and_soon_elsewhere(
     let ben = instance(&postgres, Some(&redis)).await;
     refused_by_copy(&ann, None, &[("MUG", 1)]).await;
     refused_by_copy(&ben, None, &[("MUG", 1)]).await;
-    // After a while of that its copy is at hand.
+    // After a while of that its copy is kept.
     let begun = SystemClock.boot();
     while SystemClock.boot() - begun < 2 * REFUSE_WITHIN {
         refused_by_copy(&ann, None, &[("MUG", 1)]).await;

@@ -4,7 +4,7 @@
 //! anybody may come first. Only for whoever keeps a value, and takes no lock, it is two: it is taken away, and its counter
 //! moves on. The rules of Redis are those of its scripts, which have tests of their own.
 
-use super::*;
+use super::{race::entry, *};
 
 /// Somebody who does his steps one after the other.
 #[derive(Clone, Copy, Debug)]
@@ -20,9 +20,9 @@ enum Actor {
     /// The same in another process.
     WriterElsewhere,
     /// Asks the source whether it still has what is here.
-    Keeper,
-    /// Keeps at hand what is here.
-    Holder,
+    Confirmer,
+    /// Keeps what is here.
+    CopyKeeper,
     /// Hands in what it has read from the source.
     Publisher,
     /// Breaks, and comes back.
@@ -36,9 +36,9 @@ impl Actor {
             Self::Straight
             | Self::ReaderElsewhere
             | Self::WriterElsewhere
-            | Self::Keeper
+            | Self::Confirmer
             | Self::Publisher => 3,
-            Self::Holder | Self::Link => 2,
+            Self::CopyKeeper | Self::Link => 2,
         }
     }
 }
@@ -73,7 +73,7 @@ struct Memory {
 struct World<'a> {
     shelf: &'a Shelf<u64>,
     name: Name,
-    /// What somebody here keeps at hand.
+    /// What somebody here keeps.
     kept: Option<Kept<u64>>,
     without: Option<Guard>,
     source: u64,
@@ -106,8 +106,8 @@ impl World<'_> {
             },
             Actor::Writer => self.write(step, memory),
             Actor::WriterElsewhere => self.write_elsewhere(step, memory),
-            Actor::Keeper => self.keep(step, memory),
-            Actor::Holder => match (step, memory.turn) {
+            Actor::Confirmer => self.confirm(step, memory),
+            Actor::CopyKeeper => match (step, memory.turn) {
                 (1, Some(turn)) => self.kept = self.shelf.keep_since(turn, &self.name),
                 _ => memory.turn = Some(self.shelf.turn(&self.name)),
             },
@@ -165,7 +165,7 @@ impl World<'_> {
             0 => memory.number = self.change(),
             1 => self.shelf.invalidate(&self.name),
             2 => self.invalidate(memory.number),
-            // Whoever keeps something at hand may come in between.
+            // Whoever keeps something may come in between.
             3 => self.half_of_invalidating(self.without != Some(Guard::TurnLast)),
             _ => {
                 self.half_of_invalidating(self.without == Some(Guard::TurnLast));
@@ -199,7 +199,7 @@ impl World<'_> {
         }
     }
 
-    fn keep(&self, step: usize, memory: &mut Memory) {
+    fn confirm(&self, step: usize, memory: &mut Memory) {
         match step {
             0 => memory.entry = self.shelf.get(&self.name),
             1 => (memory.number, memory.asked) = (self.source, self.history.len()),
@@ -287,7 +287,7 @@ impl World<'_> {
     }
 
     /// What somebody looks at who keeps it.
-    fn at_hand(&self) -> Option<&Entry<u64>> {
+    fn kept_entry(&self) -> Option<&Entry<u64>> {
         let has = |kept: &&Kept<u64>| self.without == Some(Guard::Turn) || self.shelf.has(kept);
         self.kept.as_ref().filter(has).map(|kept| &*kept.entry)
     }
@@ -300,7 +300,9 @@ impl World<'_> {
             entry.version >= before.map_or(0, |before| self.history[before])
         };
         self.shelf.get(&self.name).is_none_or(|entry| is_confirmed(&entry))
-            && self.at_hand().is_none_or(|entry| is_confirmed(entry) && entry.version >= self.owed)
+            && self
+                .kept_entry()
+                .is_none_or(|entry| is_confirmed(entry) && entry.version >= self.owed)
             && self.served().is_none_or(|entry| {
                 entry.version >= self.owed && (!entry.is_told || entry.version >= self.owed_if_told)
             })
@@ -385,18 +387,23 @@ fn is_honest(
 /// What is played, whether there are copies at first, and what it cannot do without.
 const PLAYS: [(&[Actor], bool, &[Guard]); 9] = {
     use Actor::{
-        Holder, Keeper, Link, Publisher, Reader, ReaderElsewhere, Straight, Writer, WriterElsewhere,
+        Confirmer, CopyKeeper, Link, Publisher, Reader, ReaderElsewhere, Straight, Writer,
+        WriterElsewhere,
     };
     [
         (&[Reader, Writer], false, &[Guard::Poison]),
-        (&[Reader, Writer, Keeper], true, &[Guard::LookAfterRedis]),
+        (&[Reader, Writer, Confirmer], true, &[Guard::LookAfterRedis]),
         (&[Reader, Straight, Writer], false, &[Guard::Poison]),
         (&[Reader, ReaderElsewhere, WriterElsewhere], false, &[Guard::Poison, Guard::Token]),
         (&[Reader, WriterElsewhere, Link], false, &[Guard::Life]),
-        (&[Keeper, Publisher, WriterElsewhere], true, &[Guard::OnlyReplaces, Guard::SameVersion]),
-        (&[Keeper, WriterElsewhere, Link, Publisher], true, &[Guard::Life, Guard::SameVersion]),
-        (&[Holder, Writer, Reader], true, &[Guard::Turn, Guard::TurnLast]),
-        (&[Holder, WriterElsewhere, Link, Publisher], true, &[Guard::Turn, Guard::Life]),
+        (
+            &[Confirmer, Publisher, WriterElsewhere],
+            true,
+            &[Guard::OnlyReplaces, Guard::SameVersion],
+        ),
+        (&[Confirmer, WriterElsewhere, Link, Publisher], true, &[Guard::Life, Guard::SameVersion]),
+        (&[CopyKeeper, Writer, Reader], true, &[Guard::Turn, Guard::TurnLast]),
+        (&[CopyKeeper, WriterElsewhere, Link, Publisher], true, &[Guard::Turn, Guard::Life]),
     ]
 };
 

@@ -1,5 +1,9 @@
 //! A million reads by three processes while everything is written: each is as young as it says.
 
+use std::collections::BTreeMap;
+
+use stockhold_testkit::Proxy;
+
 use super::*;
 
 /// So many keys are read and written.
@@ -68,7 +72,7 @@ async fn reads_are_as_young_as_they_say(writers_wait: bool) {
     let policy = Policy { writers_wait, ttl: Duration::from_secs(1), ..Policy::default() };
     let caches = urls.map(|url| {
         let loader: Arc<dyn Loader<usize, u64>> = Arc::<Ledger>::clone(&ledger);
-        let redis = Redis::new(&url.parse().unwrap()).unwrap();
+        let redis = redis_at(&url);
         TieredCache::builder("stockhold-test", loader).policy(policy.clone()).redis(redis).start()
     });
     let is_over = Arc::new(AtomicBool::new(false));
@@ -84,7 +88,7 @@ async fn reads_are_as_young_as_they_say(writers_wait: bool) {
         tokio::spawn(async move { ledger.read(&cache, READS.div_ceil(READERS)).await })
     });
     for read in reading.collect::<Vec<_>>() {
-        assert!(read.await.unwrap() > READS / READERS / 10, "hardly anything was at hand");
+        assert!(read.await.unwrap() > READS / READERS / 10, "hardly anything was kept");
     }
     is_over.store(true, Ordering::SeqCst);
     assert!(cutting.await.unwrap() > 1, "nobody was cut off");
@@ -130,12 +134,12 @@ impl Ledger {
             let begun = SystemClock.boot();
             self.check(key, &cache.get(&key).await.unwrap(), begun);
             let now = SystemClock.boot();
-            let at_hand = kept[key].as_ref().and_then(|kept| cache.look_at(kept, now, seen));
-            if at_hand.is_none() {
+            let from_kept = kept[key].as_ref().and_then(|kept| cache.look_at(kept, now, seen));
+            if from_kept.is_none() {
                 kept[key] = cache.keep(&key);
             }
-            looks += usize::from(at_hand.is_some());
-            for read in [cache.look(&key, now, seen), at_hand].iter().flatten() {
+            looks += usize::from(from_kept.is_some());
+            for read in [cache.look(&key, now, seen), from_kept].iter().flatten() {
                 self.check(key, read, now);
             }
             if turn % 64 == 0 {

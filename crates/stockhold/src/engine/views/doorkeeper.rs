@@ -129,8 +129,8 @@ impl Doorkeeper {
             age,
             as_of,
         };
-        let at_hand = self.demand.look(item, |copy| self.cache.look_at(copy, now, see));
-        at_hand.or_else(|| self.cache.look(item, now, see))
+        let kept = self.demand.look(item, |copy| self.cache.look_at(copy, now, see));
+        kept.or_else(|| self.cache.look(item, now, see))
     }
 
     /// Whether something may have been done under this key.

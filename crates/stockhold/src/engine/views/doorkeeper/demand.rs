@@ -3,7 +3,7 @@
 //! Were each copy read anew by whoever finds it too old, a shop with many such items would never have young ones:
 //! each would be asked for less often than it gets old. So whoever finds one that gets old says so once, and for a
 //! while it is kept young, with all others of its sort: one question after the other, which of them have changed.
-//! Their copies are kept at hand as well: what is asked for a million times a second is not looked for in a cache.
+//! Their copies are kept as well: what is asked for a million times a second is not looked for in a cache.
 
 use std::{
     collections::HashMap,
@@ -52,8 +52,8 @@ struct Wanted {
 #[derive(Debug, Default)]
 struct Round {
     items: Vec<ItemKey>,
-    /// Those of which no copy is at hand.
-    bare: Vec<ItemKey>,
+    /// Those of which no copy is kept.
+    unkept: Vec<ItemKey>,
 }
 
 impl Default for Demand {
@@ -86,7 +86,7 @@ impl Demand {
         is_new
     }
 
-    /// Looks at the copy of an item that is at hand. A lock is held meanwhile.
+    /// Looks at the copy of an item that is kept. A lock is held meanwhile.
     pub(super) fn look<T>(
         &self,
         item: &ItemKey,
@@ -107,7 +107,7 @@ impl Demand {
             for (item, wanted) in part.iter_mut() {
                 wanted.copy.take_if(|copy| !cache.has(copy));
                 if wanted.copy.is_none() {
-                    round.bare.push(item.clone());
+                    round.unkept.push(item.clone());
                 }
                 round.items.push(item.clone());
             }
@@ -115,8 +115,8 @@ impl Demand {
         round
     }
 
-    /// Their copies are at hand from now on until they are said to be old, as far as there are any.
-    fn keep_at_hand(&self, items: &[ItemKey], cache: &TieredCache<ItemKey, StockView>) {
+    /// Their copies are kept from now on until they are said to be old, as far as there are any.
+    fn keep_copies(&self, items: &[ItemKey], cache: &TieredCache<ItemKey, StockView>) {
         for item in items {
             let copy = cache.keep(item);
             if let Some(wanted) = write(self.part(item)).get_mut(item) {
@@ -138,12 +138,12 @@ impl Demand {
         within: Duration,
     ) {
         while let Some(this) = demand.upgrade() {
-            let Round { items, bare } = this.round(&cache);
+            let Round { items, unkept } = this.round(&cache);
             if items.is_empty() {
                 Self::wait(this).await;
                 continue;
             }
-            this.keep_at_hand(&bare, &cache);
+            this.keep_copies(&unkept, &cache);
             drop(this);
             let begun = SystemClock.boot();
             // When a hold was to die, the next deadline is another one: also if it was extended, and nothing else has
