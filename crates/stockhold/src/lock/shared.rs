@@ -375,7 +375,9 @@ impl Inner {
     /// From when a lock was first asked for, the rule is read once a second, and the others are told whether Redis is
     /// well as this process sees it: also while nobody here asks for locks. Where there is no Redis, nobody else grants.
     fn attend(self: &Arc<Self>) {
-        if self.redis.is_some() && !self.is_attended.swap(true, Ordering::AcqRel) {
+        let is_attended = || self.is_attended.load(Ordering::Acquire);
+        if self.redis.is_some() && !is_attended() && !self.is_attended.swap(true, Ordering::AcqRel)
+        {
             let (inner, clock) = (Arc::downgrade(self), Arc::clone(&self.clock));
             tokio::spawn(async move {
                 loop {
