@@ -129,6 +129,30 @@ fn a_lock_is_kept_for_as_long_as_its_command_runs() {
 }
 
 #[test]
+fn what_it_is_told_by_a_signal_its_command_is_told() {
+    let serving = Serving::start("memory:");
+    let folder = tempfile::tempdir().unwrap();
+    for (signal_of, name) in [
+        (Signal::TERM, "TERM"),
+        (Signal::HUP, "HUP"),
+        (Signal::INT, "INT"),
+        (Signal::QUIT, "QUIT"),
+        (Signal::USR1, "USR1"),
+        (Signal::USR2, "USR2"),
+    ] {
+        let begun = folder.path().join(name);
+        let work = format!(
+            "trap 'exit 7' {name}; touch {}; while :; do sleep 0.01; done",
+            begun.display()
+        );
+        let child = begin(&serving, &["n", "--ttl", "10s", "--", "sh", "-c", &work]);
+        wait_until("the command", || begun.exists());
+        signal(&child, signal_of);
+        assert_eq!(ended(child).code, Some(7), "{name}");
+    }
+}
+
+#[test]
 fn a_command_whose_lock_is_lost_is_ended_with_all_that_it_began() {
     let serving = Serving::start("memory:");
     let folder = tempfile::tempdir().unwrap();
@@ -195,8 +219,11 @@ fn over_redis_a_holder_that_is_killed_is_followed_when_its_time_is_over() {
     let (postgres, redis) = (PostgresServer::start(), RedisServer::start());
     let url = redis.url();
     let args = ["--listen", "127.0.0.1:0", "--redis", url.as_str()];
-    is_followed_when_its_time_is_over(&Serving::start_with(&postgres.url(), &args));
-    assert_eq!(postgres.psql("SELECT grantor FROM lock_rule"), "redis");
+    let serving = Serving::start_with(&postgres.url(), &args);
+    let grantor = || postgres.psql("SELECT grantor FROM lock_rule WHERE is_open");
+    wait_until("locks of Redis", || grantor() == "redis");
+    is_followed_when_its_time_is_over(&serving);
+    assert_eq!(grantor(), "redis");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What there is to say of Redis.
 
-use stockhold::redis::{Redis, RedisUrl, Trouble};
+use stockhold::redis::{Kind, Redis, RedisUrl, Trouble};
 
 use super::{
     super::{Fault, LedgerUrl, runtime},
@@ -25,8 +25,8 @@ pub(super) fn check(url: &RedisUrl, ledger: &LedgerUrl) -> Check {
     };
     match runtime() {
         Ok(runtime) => runtime.block_on(async {
-            let eviction = redis.eviction().await;
-            judge(url, redis.version().await, eviction)
+            let version = redis.version().await;
+            judge(url, version, redis.eviction().await)
         }),
         Err(fault) => Check::bad(NAME, fault.to_string(), "start it again"),
     }
@@ -58,13 +58,15 @@ fn judge(
             Check::warn(NAME, format!("{found}, with maxmemory-policy {policy}"), next)
         }
         Err(trouble) => {
-            let next = "see to it yourself that maxmemory-policy is noeviction, or locks may be evicted; or let this \
-                        user ask for it: +config|get";
-            Check::warn(
-                NAME,
-                format!("{found}; its maxmemory-policy is not known: {trouble}"),
-                next,
-            )
+            let or_else = match trouble.kind {
+                Kind::Denied => ", or let this user ask for it: +config|get",
+                _ => "",
+            };
+            let next = format!(
+                "see to it that maxmemory-policy is noeviction, for locks may be evicted otherwise{or_else}"
+            );
+            let found = format!("{found}; its maxmemory-policy is not known: {trouble}");
+            Check::warn(NAME, found, next)
         }
     }
 }

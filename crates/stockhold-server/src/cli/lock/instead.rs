@@ -1,6 +1,7 @@
 //! `stockhold lock-instead --of PROCESS -- COMMAND`: what `lock run` starts, which becomes the command.
 //!
-//! First it asks the kernel to be killed when `lock run` is: a command must not go on when nobody renews its lock.
+//! First it asks the kernel to be killed when `lock run` is: a command must not go on when nobody renews its lock. The
+//! kernel does that for the command alone, and not for what it has started.
 
 use std::{ffi::OsString, io::ErrorKind, os::unix::process::CommandExt, process::Command};
 

@@ -1,8 +1,8 @@
 //! `stockhold lock run`: a command that runs while nobody else runs it.
 
 use std::{
-    ffi::OsString, io::IsTerminal, os::unix::process::ExitStatusExt, process::ExitStatus,
-    sync::Arc, time::Duration,
+    ffi::OsString, future::poll_fn, io::IsTerminal, os::unix::process::ExitStatusExt,
+    process::ExitStatus, sync::Arc, task::Poll, time::Duration,
 };
 
 use clap::Args;
@@ -14,7 +14,7 @@ use stockhold::{
 };
 use tokio::{
     process::{Child, Command},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{self, SignalKind, signal},
     time::timeout,
 };
 
@@ -31,8 +31,9 @@ use crate::cli::{
 /// renewed, the command is ended before the lock is somebody else's: first asked (SIGTERM), then killed; then, and if
 /// there was no turn in time, it ends with 125. 126 and 127 say that the command cannot be run, or is not there.
 ///
-/// A machine that stands still for longer than the lock lives cannot notice that in time. What must not be written
-/// twice checks `STOCKHOLD_FENCE`, EPOCH.SEQ: whoever got the lock later has the higher one.
+/// A machine that stands still for longer than the lock lives cannot notice that in time; and if this program is
+/// killed by SIGKILL, the command is as well, but not what that has started. What must not be written twice checks
+/// `STOCKHOLD_FENCE`, EPOCH.SEQ: whoever got the lock later has the higher one.
 #[derive(Debug, Args)]
 #[command(after_help = RUN_EXAMPLES)]
 pub(super) struct Run {
@@ -139,6 +140,29 @@ fn not_had(name: &LockName, error: &LockError) -> Fault {
     Fault::new(Exit::NoLock, words)
 }
 
+/// What the command is told when this process is.
+fn passed_on() -> [(SignalKind, Signal); 6] {
+    [
+        (SignalKind::terminate(), Signal::TERM),
+        (SignalKind::hangup(), Signal::HUP),
+        (SignalKind::interrupt(), Signal::INT),
+        (SignalKind::quit(), Signal::QUIT),
+        (SignalKind::user_defined1(), Signal::USR1),
+        (SignalKind::user_defined2(), Signal::USR2),
+    ]
+}
+
+/// The next that comes of these.
+async fn next(listening: &mut [(unix::Signal, Signal)]) -> Signal {
+    poll_fn(|cx| {
+        let mut came = listening
+            .iter_mut()
+            .filter_map(|(signal, told)| signal.poll_recv(cx).is_ready().then_some(*told));
+        came.next().map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
+}
+
 /// The command, with all that it starts, if it is not somebody's at a terminal: there, it has to stay in the group of
 /// the terminal to be typed to.
 struct Process {
@@ -167,18 +191,22 @@ impl Process {
 
     /// Until it ends. What this process is told by a signal, it is told as well.
     async fn wait(&mut self) -> Result<ExitStatus, Fault> {
-        let listen = |kind| signal(kind).doing("no signals to be had");
-        let (mut terminate, mut interrupt) =
-            (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-        let mut hang_up = listen(SignalKind::hangup())?;
+        let listen = |(kind, told)| Ok((signal(kind).doing("no signals to be had")?, told));
+        let mut listening =
+            passed_on().map(listen).into_iter().collect::<Result<Vec<_>, Fault>>()?;
         loop {
             tokio::select! {
                 status = self.child.wait() => return status.doing("waiting for the command"),
-                _ = terminate.recv() => self.tell(Signal::TERM),
-                _ = hang_up.recv() => self.tell(Signal::HUP),
-                // At a terminal it is told by that.
-                _ = interrupt.recv() => if self.has_group { self.tell(Signal::INT) },
+                told = next(&mut listening) => self.pass_on(told),
             }
+        }
+    }
+
+    fn pass_on(&self, signal: Signal) {
+        // These a terminal tells it as well.
+        let is_typed = matches!(signal, Signal::INT | Signal::QUIT);
+        if self.has_group || !is_typed {
+            self.tell(signal);
         }
     }
 
@@ -204,9 +232,9 @@ impl Process {
         // disk.
         let ended = timeout(LONGEST_DEATH, self.child.wait()).await;
         let words = match ended {
-            Ok(_) => "the command was ended",
-            Err(_) => "and the command cannot be ended: it still runs",
+            Ok(_) => ": the command was ended",
+            Err(_) => ", and the command cannot be ended: it still runs",
         };
-        Err(Fault::new(Exit::NoLock, format!("the lock {name} could not be kept: {words}")))
+        Err(Fault::new(Exit::NoLock, format!("the lock {name} could not be kept{words}")))
     }
 }
