@@ -12,9 +12,9 @@ pub enum Error {
     Rejected {
         /// Why not.
         rejection: Box<Rejection>,
-        /// The ledger was not asked: copies of the stock items, the oldest of this moment on the ledger's clock,
-        /// were young enough to be sure. Only [`Rejection::InsufficientStock`] of a place is told so, and only
-        /// where the engine has a cache. None: the ledger said no.
+        /// None: the ledger said no. Else the ledger was not asked: copies of the stock items were young enough to
+        /// be sure, and the oldest of them is of this moment, on the ledger's clock. Set only for
+        /// [`Rejection::InsufficientStock`] of a place, where the engine has a cache.
         as_of: Option<Timestamp>,
     },
     /// It could not be carried out; the kind says what to do next.

@@ -2,9 +2,9 @@
 //!
 //! An [`Engine`] stands on a ledger, the durable truth: a file on one machine (feature `sqlite`, on by
 //! default), or a Postgres database that many engines share (`postgres`). Its verbs are those of a checkout:
-//! [`Engine::place`], [`Engine::confirm`], [`Engine::release`]. With a Redis (`redis`) they share copies of stock
-//! as well, and tell those who come too late without asking the ledger; [`lock`] is what only one of them does at a
-//! time.
+//! [`Engine::place`], [`Engine::confirm`], [`Engine::release`]. With a Redis (`redis`) engines also share copies of
+//! stock, and refuse places that come too late without asking the ledger. [`lock`] has locks, for what only one of
+//! them is to do at a time.
 //!
 //! ```
 //! use stockhold::*;

@@ -200,6 +200,15 @@ impl Redis {
         .await
     }
 
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self.shared.dial, Dial::Cluster(_))
+    }
+
+    /// Counts a trouble that somebody has found in an answer.
+    pub(crate) fn counted(&self, trouble: Trouble) -> Trouble {
+        self.shared.count(trouble)
+    }
+
     /// Behind this connection is not who was looked for: the next who asks looks again.
     pub(crate) fn give_up(&self, line: u64, why: &Trouble) {
         self.shared.hang_up(line, why);

@@ -72,7 +72,7 @@ impl Link {
         listener: Weak<dyn Listener>,
     ) {
         redis
-            .hear(Arc::new(Ear { link: self, prefix, listener, has_begun: AtomicBool::new(false) }))
+            .hear(Arc::new(Ear { link: self, prefix, listener, has_told: AtomicBool::new(false) }))
             .await;
     }
 }
@@ -81,8 +81,8 @@ struct Ear {
     link: Arc<Link>,
     prefix: String,
     listener: Weak<dyn Listener>,
-    /// Whether it was ever said how it is.
-    has_begun: AtomicBool,
+    /// Whether the log says anything of it yet.
+    has_told: AtomicBool,
 }
 
 impl Hearing for Ear {
@@ -100,7 +100,7 @@ impl Hearing for Ear {
         self.link.hears(sent);
         self.link.life.fetch_add(1, Ordering::AcqRel);
         self.link.is_up.store(true, Ordering::Release);
-        self.has_begun.store(true, Ordering::Relaxed);
+        self.has_told.store(true, Ordering::Relaxed);
         info!("the link of the cache to Redis is up");
     }
 
@@ -128,7 +128,7 @@ impl Hearing for Ear {
         let error = trouble.map(|trouble| format!("{}", chain(trouble)));
         if self.link.is_up.swap(false, Ordering::AcqRel) {
             warn!(error, "the link of the cache to Redis is down");
-        } else if !self.has_begun.swap(true, Ordering::Relaxed) {
+        } else if !self.has_told.swap(true, Ordering::Relaxed) {
             warn!(error, "the link of the cache to Redis is not up yet");
         }
     }

@@ -242,7 +242,8 @@ impl Inner {
             }
             // As long as there is time, it is tried again; nor does one answer that does not come take all of it.
             pause = third.min(AGAIN);
-            match within(&**clock, third, self.renew()).await {
+            let limit = third.max(AGAIN).min(self.left());
+            match within(&**clock, limit, self.renew()).await {
                 Some(Ok(())) => pause = third,
                 Some(Err(LockError::Lost)) => return,
                 Some(Err(error)) => {

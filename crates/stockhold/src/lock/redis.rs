@@ -17,6 +17,7 @@ use std::{
 
 use ::redis::{Cmd, PushInfo, PushKind, Value, cmd};
 use async_trait::async_trait;
+use futures_util::future::try_join_all;
 use stockhold_core::Timestamp;
 use tracing::warn;
 
@@ -59,10 +60,10 @@ pub(crate) struct RedisLeases {
     redis: Redis,
     namespace: String,
     checked: Mutex<Option<Arc<Checked>>>,
-    /// How often it was asked whether it could grant.
-    probes: AtomicU64,
-    /// Whether it was said that nobody can say whether it evicts.
-    has_warned: AtomicBool,
+    /// When a connection was given up last because a replica is behind it; in milliseconds on the boot clock.
+    given_up_at: AtomicU64,
+    /// Until when it is not asked whether it evicts, since nobody could say; in milliseconds on the boot clock.
+    unknown_until: AtomicU64,
     listens: AtomicBool,
 }
 
@@ -75,6 +76,10 @@ struct Checked {
     at: Duration,
 }
 
+/// A connection to a replica is given up so often at most.
+const GIVEN_UP_AGAIN: Duration = Duration::from_secs(5);
+/// A Redis that does not say whether it evicts is asked again after so long.
+const UNKNOWN: Duration = Duration::from_secs(60);
 /// So often it is looked at again: a server can become a replica and a primary again behind one connection.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -84,8 +89,8 @@ impl RedisLeases {
             redis,
             namespace,
             checked: Mutex::default(),
-            probes: AtomicU64::default(),
-            has_warned: AtomicBool::default(),
+            given_up_at: AtomicU64::default(),
+            unknown_until: AtomicU64::default(),
             listens: AtomicBool::default(),
         }
     }
@@ -151,17 +156,20 @@ impl RedisLeases {
 
     /// One that evicts keys when it is full evicts leases.
     async fn check_keeps_all(&self, line: u64) -> Result<(), Refused> {
+        let now = SystemClock.boot();
+        if millis(now) < self.unknown_until.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         match self.redis.evicts(ANSWER, Some(line)).await {
             Ok(None) => Ok(()),
             Ok(Some(policy)) => Err(Refused::Evicts(policy)),
             Err(trouble) if matches!(trouble.kind, Kind::Denied | Kind::Odd) => {
-                if !self.has_warned.swap(true, Ordering::Relaxed) {
-                    warn!(
-                        error = %chain(&trouble),
-                        "nobody can say whether this Redis evicts keys, and locks with them: \
-                                  its maxmemory-policy has to be noeviction"
-                    );
-                }
+                warn!(
+                    error = %chain(&trouble),
+                    "nobody can say whether this Redis evicts keys, and locks with them: \
+                              its maxmemory-policy has to be noeviction"
+                );
+                self.unknown_until.store(millis(now.saturating_add(UNKNOWN)), Ordering::Relaxed);
                 Ok(())
             }
             Err(trouble) => Err(trouble.into()),
@@ -175,9 +183,7 @@ impl RedisLeases {
         let texts: Vec<_> = found.iter().flat_map(texts_of).collect();
         let is_replica = |text: &String| text.lines().any(|line| line == "role:slave");
         if texts.iter().any(is_replica) {
-            let trouble = Trouble::replica();
-            self.redis.give_up(line, &trouble);
-            return Err(trouble.into());
+            return Err(self.replica_behind(line).into());
         }
         let ids = texts.iter().flat_map(|text| text.lines());
         let mut ids: Vec<_> = ids.filter_map(|line| line.strip_prefix("master_replid:")).collect();
@@ -189,15 +195,28 @@ impl RedisLeases {
         Ok(ids.join(" "))
     }
 
+    /// Behind another connection may be the primary; but one that leads to a replica each time is not given up at each
+    /// look.
+    fn replica_behind(&self, line: u64) -> Trouble {
+        let trouble = self.redis.counted(Trouble::replica());
+        let (now, pause) = (millis(SystemClock.boot()), millis(GIVEN_UP_AGAIN));
+        if self.given_up_at.load(Ordering::Relaxed).saturating_add(pause) <= now {
+            self.given_up_at.store(now, Ordering::Relaxed);
+            self.redis.give_up(line, &trouble);
+        }
+        trouble
+    }
+
     fn keys(&self, name: &LockName) -> [String; 2] {
         let (namespace, bucket) = (&self.namespace, bucket_of(name));
         [format!("lock{{{namespace}/{bucket}}}={name}"), self.rule_of(bucket)]
     }
 
-    /// In another bucket each time: in a Cluster they have different homes.
-    fn probe(&self) -> Run<'static> {
-        let bucket = self.probes.fetch_add(1, Ordering::Relaxed) % BUCKETS;
-        PROBE.on(&[format!("{}probe", self.rule_of(bucket))])
+    /// What tells whether it could grant. In a Cluster buckets have different homes.
+    fn probes(&self) -> Vec<Run<'static>> {
+        let buckets = if self.redis.is_cluster() { BUCKETS } else { 1 };
+        let key = |bucket| format!("{}probe", self.rule_of(bucket));
+        (0..buckets).map(|bucket| PROBE.on(&[key(bucket)])).collect()
     }
 
     fn rule_of(&self, bucket: u64) -> String {
@@ -238,7 +257,9 @@ impl Forgetful for RedisLeases {
         let alive = async {
             let mut checked = self.checked().await?;
             for _ in 0..ATTEMPTS {
-                if self.redis.run_on(checked.line, ANSWER, &self.probe()).await?.is_some() {
+                let probes = self.probes();
+                let asked = probes.iter().map(|run| self.redis.run_on(checked.line, ANSWER, run));
+                if try_join_all(asked).await?.iter().all(Option::is_some) {
                     return Ok(checked.server.clone());
                 }
                 checked = self.check().await?;
@@ -259,8 +280,10 @@ impl Forgetful for RedisLeases {
             {
                 return Ok(false);
             }
-            let probed = self.redis.run(LOOK_AGAIN, &self.probe()).await.map_err(Refused::from);
-            Ok::<_, Trouble>(!probed.is_err_and(|refused| refused.is_final()))
+            let probes = self.probes();
+            let probed =
+                try_join_all(probes.iter().map(|run| self.redis.run(LOOK_AGAIN, run))).await;
+            Ok::<_, Trouble>(!probed.map_err(Refused::from).is_err_and(|why| why.is_final()))
         };
         !matches!(within(&SystemClock, LOOK_AGAIN, Box::pin(alive)).await, Some(Ok(true)))
     }

@@ -52,8 +52,8 @@ pub struct Rule {
     pub epoch: u64,
     /// Which Redis, by a mark that changes when it may have lost data; empty of a database.
     pub server: String,
-    /// Whether it grants yet: nobody goes by the rule before any more, or nobody will before `strict_in`; and Redis was
-    /// told of its epoch.
+    /// Whether anybody grants by it yet. Nobody does before it is opened: until then others may go by the rule before,
+    /// and Redis may not know the epoch.
     pub is_open: bool,
     /// Since when the rule stands.
     pub age: Duration,
@@ -93,8 +93,9 @@ pub trait Leases: Debug + Send + Sync + 'static {
     /// `Unavailable`: then it may be replaced, or not.
     async fn replace(&self, epoch: u64, change: &Change) -> Result<Option<Rule>, Failure>;
 
-    /// By the rule of this epoch is granted from now on, if it still is the rule; it was read by whoever says so. What
-    /// Redis has granted before may live on from now, as long as [`Change::ghosts`] said. The rule that there is.
+    /// From now on locks are granted by the rule of this epoch, if it still stands; only whoever has read it may call
+    /// this. What Redis has granted before may live on for as long as [`Change::ghosts`] said, counted from now. Returns
+    /// the rule that stands.
     ///
     /// # Errors
     /// `Unavailable`.

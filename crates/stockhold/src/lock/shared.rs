@@ -79,6 +79,8 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How long it may take to tell Redis of its epoch. Until it is known to have been told, nobody asks it.
 const OPENING: Duration = Duration::from_secs(1);
 
+const BY_DATABASE: &str = "locks are granted by the database";
+
 /// Grants locks to whoever shares a ledger.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedBackend {
@@ -254,7 +256,12 @@ impl Inner {
         };
         match permit.strict_left(self.clock.boot()) {
             Some(left) if mode == Mode::Strict => Ok(Some(Attempt::Busy(left))),
-            _ => self.told(permit, self.seen(redis.acquire(rule, name, token, ttl).await)).await,
+            _ => {
+                let asked = redis.acquire(rule, name, token, ttl).await;
+                let has_granted = matches!(asked, Ok(Some(Attempt::Granted { .. })));
+                let asked = if has_granted { self.seen(asked) } else { self.answered(asked) };
+                self.told(permit, asked).await
+            }
         }
     }
 
@@ -335,8 +342,7 @@ impl Inner {
         self.answered(asked)
     }
 
-    /// The same for what a Redis answers as well that grants nothing, because it is full or evicts keys: that it does
-    /// says nothing.
+    /// Takes note of failures only: a Redis that is full still answers this.
     fn answered<T>(self: &Arc<Self>, asked: Result<T, Failure>) -> Result<T, Failure> {
         if asked.is_err() {
             let now = self.clock.boot();
@@ -365,15 +371,15 @@ impl Inner {
 
     /// Of all who need it at once, one reads.
     async fn read_in_turn(self: &Arc<Self>) -> Result<Permit, Failure> {
-        let turn = within(&*self.clock, PATIENCE, self.reading.lock()).await;
+        let _turn = within(&*self.clock, PATIENCE, self.reading.lock()).await;
         match self.last_permit().filter(|permit| self.clock.boot() < permit.until) {
-            Some(permit) if turn.is_some() => Ok(permit),
-            _ => self.read().await,
+            Some(permit) => Ok(permit),
+            None => self.read().await,
         }
     }
 
     /// From when a lock was first asked for, the rule is read once a second, and the others are told whether Redis is
-    /// well as this process sees it: also while nobody here asks for locks. Where there is no Redis, nobody else grants.
+    /// well as this process sees it: also while nobody here asks for locks. Without a Redis there is nothing to tell.
     fn attend(self: &Arc<Self>) {
         let is_attended = || self.is_attended.load(Ordering::Acquire);
         if self.redis.is_some() && !is_attended() && !self.is_attended.swap(true, Ordering::AcqRel)
@@ -394,8 +400,11 @@ impl Inner {
         if let Some(redis) = &self.redis
             && self.last_permit().is_some_and(is_granting)
         {
-            // What this says is noted.
-            let _ = self.seen(redis.server().await);
+            // What this says is noted. The others believe it gone after two seconds: one answer that is late is not
+            // to be taken for that.
+            if self.seen(redis.server().await).is_err() {
+                let _ = self.seen(redis.server().await);
+            }
         }
         // Whoever cannot do without the rule is told why.
         let _ = self.read().await;
@@ -465,7 +474,7 @@ impl Inner {
         match now.rule.grantor {
             Grantor::Nobody => self.begin(&now.rule).await,
             // Whoever has made it may have died since.
-            Grantor::Database if !now.rule.is_open => self.open_database(now.rule.epoch).await,
+            Grantor::Database if !now.rule.is_open => self.open(now.rule.epoch, BY_DATABASE).await,
             // It has not changed: the database has answered to an older reading.
             Grantor::Database => Ok(()),
             // Somebody else tells it, or has died at that.
@@ -511,11 +520,7 @@ impl Inner {
             warn!(error = %chain(&failure), "Redis cannot grant locks");
             return self.fall_back(&rule, None).await;
         }
-        let sent = self.clock.boot();
-        let rule = self.leases.opened(rule.epoch).await?;
-        info!(epoch = rule.epoch, "locks are granted by Redis");
-        self.adopt(rule, sent);
-        Ok(())
+        self.open(rule.epoch, "locks are granted by Redis").await
     }
 
     /// From now on the database grants.
@@ -531,16 +536,18 @@ impl Inner {
             unseen_for,
         };
         match self.leases.replace(old.epoch, &change).await? {
-            Some(rule) => self.open_database(rule.epoch).await,
+            Some(rule) => self.open(rule.epoch, BY_DATABASE).await,
             None => self.read().await.map(drop),
         }
     }
 
-    /// Nobody goes by an older rule for longer than what was read of it counts.
-    async fn open_database(self: &Arc<Self>, epoch: u64) -> Result<(), Failure> {
+    /// From now on locks are granted by the rule of this epoch, unless it was replaced meanwhile.
+    async fn open(self: &Arc<Self>, epoch: u64, news: &str) -> Result<(), Failure> {
         let sent = self.clock.boot();
         let rule = self.leases.opened(epoch).await?;
-        info!(epoch = rule.epoch, "locks are granted by the database");
+        if rule.epoch == epoch {
+            info!(epoch, "{news}");
+        }
         self.adopt(rule, sent);
         Ok(())
     }

@@ -233,7 +233,7 @@ impl Line {
         let answer = match self {
             Self::One(connection) => connection.req_packed_command(command).await,
             Self::Cluster(connection) if is_about_each(command) => {
-                let all = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllNodes, None));
+                let all = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
                 connection.route_command(command.clone(), all).await
             }
             Self::Cluster(connection) => connection.req_packed_command(command).await,
@@ -242,7 +242,8 @@ impl Line {
     }
 }
 
-/// Whether each member of a Cluster may answer something else: `CONFIG GET`. By itself the driver asks one of them.
+/// Whether each member of a Cluster may answer something else: `CONFIG GET`. By itself the driver asks one of them. A
+/// replica is asked when it was promoted: one that is gone would keep all others waiting.
 fn is_about_each(command: &Cmd) -> bool {
     matches!(command.args_iter().next(), Some(Arg::Simple(b"CONFIG")))
 }

@@ -211,7 +211,7 @@ impl Trouble {
     }
 
     pub(super) fn other_members() -> Self {
-        Self::new(Kind::Moved, "other members of the Cluster take writes by now")
+        Self::new(Kind::Lost, "other members of the Cluster take writes by now")
     }
 
     /// Whether the connection is given up. Behind one that is silent there may be nobody any more; behind another one,

@@ -49,8 +49,16 @@ impl PostgresLeases {
         row.ok_or_else(|| Damaged("a row is gone".to_owned()).into())
     }
 
+    /// Of the rule, which is not to stand behind all who want a lock.
+    async fn rule_row(&self, sql: &str, params: Params<'_>) -> Result<Row, Trouble> {
+        let mut connection = self.0.link.connection_to_read().await?;
+        let row =
+            connection.trip(async |client| client.query_typed(sql, params).await).await?.pop();
+        row.ok_or_else(|| Damaged("a row is gone".to_owned()).into())
+    }
+
     async fn read(&self, sees_redis: bool) -> Result<Rule, Trouble> {
-        Ok(rule(&self.row(READ, &[(&sees_redis, Type::BOOL)]).await?)?)
+        Ok(rule(&self.rule_row(READ, &[(&sees_redis, Type::BOOL)]).await?)?)
     }
 
     async fn replaced(&self, epoch: i64, change: &Change) -> Result<Option<Rule>, Trouble> {
@@ -63,9 +71,11 @@ impl PostgresLeases {
             (&ghosts, Type::INT8),
             (&unseen, Type::INT8),
         ];
-        let is_replaced: bool = column(&self.row(REPLACE, params).await?, 0)?;
-        // What was read a moment later may be the rule of somebody else again; that one counts as well.
-        Ok(if is_replaced { Some(self.read(false).await?) } else { None })
+        let next: Option<i64> = column(&self.rule_row(REPLACE, params).await?, 0)?;
+        let Some(next) = next else { return Ok(None) };
+        // A moment later it may be the rule of somebody else again.
+        let rule = self.read(false).await?;
+        Ok((signed(rule.epoch) == next).then_some(rule))
     }
 
     /// Some of what is over. Whether there may be more.
@@ -112,7 +122,7 @@ impl Leases for PostgresLeases {
 
     async fn opened(&self, epoch: u64) -> Result<Rule, Failure> {
         let opened = async {
-            self.rows(OPENED, &[(&signed(epoch), Type::INT8)]).await?;
+            self.rule_row(OPENED, &[(&signed(epoch), Type::INT8)]).await?;
             self.read(false).await
         };
         opened.await.map_err(Trouble::into_failure)

@@ -106,8 +106,8 @@ impl Link {
         let Some(Ok(turn)) = turn else { return Err(failure::silent()) };
         let object = self.reach.connect().await?;
         self.witness.check()?;
-        let (object, turn_of_kind, is_dirty) = (Some(object), None, false);
-        Ok(Connection { object, reach: &self.reach, turn, turn_of_kind, is_dirty })
+        let (object, turns_of_kind, is_dirty) = (Some(object), Vec::new(), false);
+        Ok(Connection { object, reach: &self.reach, turn, turns_of_kind, is_dirty })
     }
 
     /// The same for whoever has to know, and asks a few times: a server that was killed may be back in
@@ -122,22 +122,26 @@ impl Link {
 
     /// The same for whoever only reads: batches do not wait for a thousand of those.
     pub(super) async fn connection_to_read(&self) -> Result<Connection<'_>, Failure> {
-        self.connection_behind(&self.turns_to_read).await
+        self.connection_behind([&self.turns_to_read]).await
     }
 
-    /// The same for locks: a thousand that are asked for at once do not keep anything from being sold.
+    /// The same for locks, of which a thousand may be asked for at once: others read meanwhile.
     pub(super) async fn connection_for_locks(&self) -> Result<Connection<'_>, Failure> {
-        self.connection_behind(&self.turns_for_locks).await
+        self.connection_behind([&self.turns_for_locks, &self.turns_to_read]).await
     }
 
-    async fn connection_behind<'a>(
+    async fn connection_behind<'a, const N: usize>(
         &'a self,
-        turns: &'a Semaphore,
+        turns: [&'a Semaphore; N],
     ) -> Result<Connection<'a>, Failure> {
-        let turn = within(&SystemClock, TRIP, turns.acquire()).await;
-        let Some(Ok(turn)) = turn else { return Err(failure::silent()) };
+        let mut had = Vec::with_capacity(N);
+        for turns in turns {
+            let turn = within(&SystemClock, TRIP, turns.acquire()).await;
+            let Some(Ok(turn)) = turn else { return Err(failure::silent()) };
+            had.push(turn);
+        }
         let mut connection = self.connection().await?;
-        connection.turn_of_kind = Some(turn);
+        connection.turns_of_kind = had;
         Ok(connection)
     }
 
@@ -267,7 +271,7 @@ pub(super) struct Connection<'a> {
     is_dirty: bool,
     #[expect(dead_code, reason = "gives the turn back when it is dropped")]
     turn: SemaphorePermit<'a>,
-    turn_of_kind: Option<SemaphorePermit<'a>>,
+    turns_of_kind: Vec<SemaphorePermit<'a>>,
 }
 
 impl Connection<'_> {

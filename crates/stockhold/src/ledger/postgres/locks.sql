@@ -59,26 +59,28 @@ BEGIN
     END IF;
 END $$;
 
--- Replaces the rule, if the epoch is still this one; says whether it did. Nobody grants by the new one before it is
+-- Replaces the rule, if the epoch is still this one; answers the new one, or nothing. Nobody grants by the new one before it is
 -- opened: until this is committed, and a standby may keep that waiting for long, others still go by the old one. Epochs
 -- begin with the seconds of the clock, so that they go on rising where a shop has moved to another database, or to one
 -- restored from a backup.
 CREATE FUNCTION replace_lock_rule(
     old bigint, next_grantor text, next_server text, ghosts bigint, unseen_ms bigint
-) RETURNS boolean LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
+) RETURNS bigint LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
 DECLARE
     rule lock_rule;
+    next_epoch bigint;
 BEGIN
     -- Whoever grants here meanwhile ends first.
     SELECT * INTO rule FROM lock_rule FOR UPDATE;
     IF rule.epoch <> old OR unseen_ms IS NOT NULL AND rule.redis_seen_at IS NOT NULL
         AND rule.redis_seen_at > clock_timestamp() - unseen_ms * interval '1 ms' THEN
-        RETURN false;
+        RETURN NULL;
     END IF;
     PERFORM be_durable();
+    next_epoch := greatest(rule.epoch + 1, extract(epoch FROM clock_timestamp())::bigint);
     UPDATE lock_rule SET
         grantor = next_grantor,
-        epoch = greatest(rule.epoch + 1, extract(epoch FROM clock_timestamp())::bigint),
+        epoch = next_epoch,
         server = next_server,
         is_open = false,
         changed_at = clock_timestamp(),
@@ -89,7 +91,7 @@ BEGIN
         strict_from = greatest(rule.strict_from, (SELECT max(until) FROM lease)),
         -- Whoever makes Redis grant has just seen it.
         redis_seen_at = CASE WHEN next_grantor = 'redis' THEN clock_timestamp() END;
-    RETURN true;
+    RETURN next_epoch;
 END $$;
 
 -- From now on whoever the rule of this epoch names grants. The rule is committed, since it was read; so nobody goes by
@@ -183,6 +185,7 @@ BEGIN
     ELSIF held.token <> attempt THEN
         RETURN 'superseded';
     END IF;
+    PERFORM be_durable();
     UPDATE lease SET until = '-infinity' WHERE name = wanted;
     RETURN 'clean';
 END $$;

@@ -34,8 +34,9 @@ pub(super) const TABLES: [&str; 14] = [
 ];
 
 /// The functions that it calls.
-pub(super) const FUNCTIONS: [&str; 21] = [
+pub(super) const FUNCTIONS: [&str; 23] = [
     "acquire_lease",
+    "be_durable",
     "begin_batch",
     "edit_holds",
     "find_keys",
@@ -44,6 +45,7 @@ pub(super) const FUNCTIONS: [&str; 21] = [
     "miscounted",
     "note_batch",
     "open_batch",
+    "open_lock_rule",
     "read_lock_rule",
     "release_lease",
     "remove_active",

@@ -367,7 +367,7 @@ async fn a_cluster_of_which_one_member_evicts_grants_no_locks() {
 #[tokio::test]
 async fn probe_says_well_and_leaves_nothing() {
     let shop = Shop::open().await;
-    let said = shop.leases.redis.run(ANSWER, &shop.leases.probe()).await.unwrap();
+    let said = shop.leases.redis.run(ANSWER, &shop.leases.probes()[0]).await.unwrap();
     assert_eq!(text(said).as_deref(), Some("well"));
     let begun = SystemClock.boot();
     while !shop.server.cli(&["KEYS", "*probe"]).is_empty() {

@@ -75,3 +75,22 @@ async fn a_redis_that_takes_back_but_does_not_grant_is_not_well() {
     assert_eq!(shop.rule(), ("database".to_owned(), by_database.epoch));
     shop.finish().await;
 }
+
+/// Who has a lock already may still be looked at, and that Redis answers.
+#[tokio::test]
+async fn a_redis_that_says_who_waits_but_does_not_grant_is_not_well() {
+    let shop = Shop::open(Grantor::Redis).await;
+    let locks = shop.locks().fenced();
+    let lease = locks.try_acquire(&name("n"), ttl(60_000)).await.expect("it is free");
+    let waiting = tokio::spawn({
+        let locks = locks.clone();
+        async move { locks.acquire(&name("n"), ttl(1_000), 60 * SECOND).await.map(drop) }
+    });
+    assert_eq!(shop.redis().cli(&["CONFIG", "SET", "maxmemory", "1"]), "OK");
+    let other = had(&locks, &name("m")).await;
+    assert_eq!(shop.rule(), ("database".to_owned(), other.fence().epoch));
+    assert!(other.fence() > lease.fence());
+    waiting.abort();
+    shop.redis().cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    shop.finish().await;
+}

@@ -44,6 +44,27 @@ pub(super) fn fences_of(shop: &Shop, lock: &str) -> Vec<Fence> {
     fences
 }
 
+#[tokio::test]
+async fn a_statement_has_as_long_as_the_lease_lasts_or_less_if_that_was_said_before() {
+    let shop = Shop::open(Grantor::Postgres).await;
+    let lease = had(&shop.locks(), &name("n")).await; // for a minute
+    let mut client = client(&shop).await;
+    for (before, at_most) in
+        [("0", 60_000), ("250ms", 250), ("5s", 5_000), ("2min", 60_000), ("1h", 60_000)]
+    {
+        let tx = client.transaction().await.expect("begun");
+        let said = format!("SET LOCAL statement_timeout = '{before}'");
+        tx.batch_execute(&said).await.expect("set");
+        lease.guard_tx(&tx).await.expect("it is hers");
+        let limit = "SELECT (extract(epoch FROM current_setting('statement_timeout')::interval) \
+            * 1000)::bigint";
+        let limit: i64 = tx.query_one(limit, &[]).await.expect("told").get(0);
+        assert!(limit <= at_most && limit > at_most - 20_000.min(at_most), "{before}: {limit}");
+        assert!(at_most == 60_000 || limit == at_most, "{before}: {limit}");
+    }
+    shop.finish().await;
+}
+
 /// Somebody who checks the fence is granted what somebody else holds of whom nobody knows. From then on the database
 /// refuses what that one writes.
 pub(super) async fn overtake(shop: &Shop, locks: &Locks, stale: &Lease) -> Lease {

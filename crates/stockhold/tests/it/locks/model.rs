@@ -1,7 +1,7 @@
 //! All that can happen to two clients and one lock, looked at exhaustively: one of them may be slow at any moment,
 //! Redis loses its data once, the database takes over once, and a row that was written may be seen much later.
 //!
-//! A search of our own over a few thousand states: a model checker for distributed systems brings twenty packages and a
+//! A search of our own over all states that there are: a model checker for distributed systems brings twenty packages and a
 //! web server with it.
 
 use std::collections::{HashSet, VecDeque};

@@ -20,8 +20,9 @@ impl Shop {
         let (_, epoch) = self.rule();
         let replace =
             format!("SELECT replace_lock_rule({epoch}, '{grantor}', 'some', {GHOSTS}, NULL)");
-        assert_eq!(self.postgres().psql(&replace), "t");
-        self.rule().1
+        let next = self.postgres().psql(&replace).parse().expect("a number");
+        assert_eq!(self.rule(), (grantor.to_owned(), next));
+        next
     }
 
     fn open_rule(&self, epoch: u64) {
@@ -101,6 +102,28 @@ async fn a_lease_is_not_told_to_be_lost_by_whoever_does_not_know_yet_who_grants(
     let token = Token::new("ann-0123456789abcdef").expect("a token");
     assert_eq!(shop.told("n", token.as_str(), epoch), "granted");
     locks.backend().renew(&name("n"), &token, ttl(10_000)).await.expect("it is hers");
+    shop.finish().await;
+}
+
+#[tokio::test]
+async fn a_lease_is_durable_whatever_the_role_is_content_with() {
+    let shop = Shop::open(Grantor::Postgres).await;
+    shop.until_granted_by("database").await;
+    let (_, epoch) = shop.rule();
+    let (acquire, renew, release) = (
+        format!("SELECT told FROM acquire_lease('n', 'token', 10000, {epoch}, false)"),
+        format!("SELECT renew_lease('n', 'token', 10000, {epoch})"),
+        "SELECT release_lease('n', 'token')".to_owned(),
+    );
+    for (ask, told) in [(acquire, "granted"), (renew, "renewed"), (release, "clean")] {
+        // One transaction, since it is one message.
+        let said = shop.postgres().psql(&format!(
+            "SET LOCAL synchronous_commit = off; {ask}; \
+             SELECT current_setting('synchronous_commit')"
+        ));
+        let said: Vec<_> = said.lines().collect();
+        assert!(said.ends_with(&[told, "on"]), "{said:?}");
+    }
     shop.finish().await;
 }
 

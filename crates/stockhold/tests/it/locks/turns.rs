@@ -55,8 +55,8 @@ fn calls(server: &RedisServer, commands: &[&str]) -> usize {
     calls.sum()
 }
 
-/// What instances ask Redis for, and not what scripts do there.
-const ASKED: [&str; 6] = ["evalsha", "eval", "ping", "info", "config|get", "script|load"];
+/// What instances ask for locks with, and not what scripts do then.
+const ASKED: [&str; 2] = ["evalsha", "eval"];
 
 /// How much more of this Redis is asked for in two seconds, per second.
 async fn per_second(server: &RedisServer, commands: &[&str]) -> f64 {
@@ -78,7 +78,7 @@ async fn who_waits_without_being_woken_asks_five_times_a_second_at_most() {
         })
     };
     wait(SECOND).await.expect("no panic");
-    // Each instance looks after its links, and says that it sees Redis, also while nobody waits.
+    // Each instance asks now and then whether Redis could grant, also while nobody waits.
     let idle = per_second(shop.redis(), &ASKED).await;
     let waiting: Vec<_> = (0..8).map(|_| wait(4 * SECOND)).collect();
     SystemClock.sleep(500 * MILLISECOND).await; // all of them wait
