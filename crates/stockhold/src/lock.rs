@@ -36,6 +36,7 @@ use crate::{
     metrics::LockTimes,
 };
 
+mod forgetful;
 #[cfg(feature = "postgres")]
 mod guard;
 mod lease;
@@ -47,13 +48,14 @@ mod shared;
 mod terms;
 mod wakeups;
 
+pub(crate) use forgetful::Forgetful;
 #[cfg(feature = "postgres")]
 pub use guard::FENCE_TABLE;
 use lease::{Claim, Ghost};
 pub use lease::{KeepAlive, Lease, LeaseLost};
 pub use memory::MemoryBackend;
 pub use rule::{Change, Grantor, Leases, Rule};
-pub(crate) use shared::{Forgetful, SharedBackend};
+pub(crate) use shared::SharedBackend;
 pub use stockhold_core::LockName;
 pub use terms::{
     Attempt, Fence, Granted, Held, InvalidFence, LeaseTtl, LockError, Mode, Released, Token,

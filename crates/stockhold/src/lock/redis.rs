@@ -22,7 +22,7 @@ use stockhold_core::Timestamp;
 use tracing::warn;
 
 use super::{
-    Attempt, Fence, Held, LeaseTtl, LockName, Released, Token, rule::Rule, shared::Forgetful,
+    Attempt, Fence, Held, LeaseTtl, LockName, Released, Token, forgetful::Forgetful, rule::Rule,
     wakeups::Wakeups,
 };
 use crate::{

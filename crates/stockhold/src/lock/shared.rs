@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::{
     Attempt, Backend, Freed, Held, LeaseTtl, LockError, LockName, Mode, Released, Token,
+    forgetful::Forgetful,
     rule::{Change, Grantor, Leases, PERMIT, READ_AGAIN, Rule, UNTIL_ALL_ARE_OVER},
     wakeups::Wakeups,
 };
@@ -22,47 +23,6 @@ use crate::{
     clock::{Clock, within},
     error::chain,
 };
-
-/// Grants fast, and may forget what it has granted.
-///
-/// What is asked for under another rule than the one that it was told of is answered with `None`; so is what is
-/// asked for when it may have forgotten anything.
-#[async_trait]
-pub(crate) trait Forgetful: std::fmt::Debug + Send + Sync + 'static {
-    /// A mark that changes when it may have lost data. Also a sign of life.
-    async fn server(&self) -> Result<String, Failure>;
-    /// Whether it is really gone: looked at anew, and with patience. One whose answers are only late on a busy machine is
-    /// not.
-    async fn is_gone(&self) -> bool;
-    /// Tells it of a new rule. Called once for each, by whoever has made it; never again, whether it succeeds or
-    /// not.
-    async fn open(&self, rule: &Rule) -> Result<(), Failure>;
-    async fn acquire(
-        &self,
-        rule: &Rule,
-        name: &LockName,
-        token: &Token,
-        ttl: LeaseTtl,
-    ) -> Result<Option<Attempt>, Failure>;
-    async fn renew(
-        &self,
-        rule: &Rule,
-        name: &LockName,
-        token: &Token,
-        ttl: LeaseTtl,
-    ) -> Result<Option<bool>, Failure>;
-    async fn release(&self, name: &LockName, token: &Token) -> Result<Released, Failure>;
-    async fn inspect(&self, rule: &Rule, name: &LockName) -> Result<Option<Held>, Failure>;
-    async fn list(
-        &self,
-        rule: &Rule,
-        prefix: &str,
-        after: Option<&LockName>,
-        limit: usize,
-    ) -> Result<Vec<Held>, Failure>;
-    /// From now on it says which locks are free.
-    fn listen(&self, wakeups: &Arc<Wakeups>);
-}
 
 /// So often a rule that has changed is read again before whoever asks is told that nobody can say.
 const ATTEMPTS: usize = 64;
@@ -177,11 +137,13 @@ impl Backend for SharedBackend {
         for _ in 0..ATTEMPTS {
             let permit = inner.permit().await?;
             let told = inner.renew(&permit, name, token, ttl).await;
-            match inner.settled(&permit, told).await? {
-                Some(true) => return Ok(()),
-                // Unless it was granted by somebody who grants since the rule was read here.
-                Some(false) if inner.still_is_rule(&permit).await? => return Err(LockError::Lost),
-                Some(false) | None => {}
+            let Some(is_renewed) = inner.settled(&permit, told).await? else { continue };
+            if is_renewed {
+                return Ok(());
+            }
+            // Unless it was granted by somebody who grants since the rule was read here.
+            if inner.still_is_rule(&permit).await.map_err(LockError::Unavailable)? {
+                return Err(LockError::Lost);
             }
         }
         Err(restless())
@@ -296,9 +258,8 @@ impl Inner {
     }
 
     /// Whether it is by this rule that locks are granted now, and not by one that was made since.
-    async fn still_is_rule(self: &Arc<Self>, permit: &Permit) -> Result<bool, LockError> {
-        let now = self.read().await.map_err(LockError::Unavailable)?;
-        Ok(now.rule.epoch == permit.rule.epoch)
+    async fn still_is_rule(self: &Arc<Self>, permit: &Permit) -> Result<bool, Failure> {
+        Ok(self.read().await?.rule.epoch == permit.rule.epoch)
     }
 
     /// Redis, if it is that which grants; else the database does.
@@ -328,9 +289,7 @@ impl Inner {
         if self.clock.boot() < permit.until {
             return Ok(Some(told));
         }
-        let now = self.read().await?;
-        let is_same = now.rule.epoch == permit.rule.epoch;
-        Ok(is_same.then_some(told))
+        Ok(self.still_is_rule(permit).await?.then_some(told))
     }
 
     /// Takes note of whether Redis is well: it grants, or could.
