@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use stockhold::clock::{Clock, SystemClock};
-use stockhold_testkit::{RedisServer, until};
+use stockhold_testkit::RedisServer;
 use tokio_postgres::{Client, NoTls, types::Type};
 
 use crate::{
@@ -29,11 +29,7 @@ impl Guarded {
             "CREATE TABLE log (n bigserial, epoch bigint, seq bigint, begins boolean, \
              at timestamptz DEFAULT clock_timestamp())",
         );
-        let grants = "SELECT count(*) FROM lock_rule WHERE grantor = 'redis' AND is_open";
-        until(SOON, "Redis to grant locks", || match shop.count(grants) {
-            0 => Err("it does not"),
-            _ => Ok(()),
-        });
+        shop.wait_for_grantor("redis", SOON).await;
         let config: tokio_postgres::Config = shop.postgres.url().parse().unwrap();
         let (client, connection) = config.connect(NoTls).await.unwrap();
         tokio::spawn(connection);
@@ -196,12 +192,12 @@ async fn open_alone() -> Shop {
 
 /// How often asking for a lock came to it that it was granted, busy, or that nobody could say.
 async fn outcomes(shop: &Shop) -> [u64; 3] {
-    let metrics = shop.keeper(0).text("/metrics").await;
-    ["granted", "busy", "unavailable"].map(|outcome| {
-        let name = format!("stockhold_lock_acquire_seconds_count{{outcome=\"{outcome}\"}} ");
-        let count = metrics.lines().find_map(|line| line.strip_prefix(&*name));
-        count.map_or(0, |count| count.parse().unwrap())
-    })
+    let mut counts = [0; 3];
+    for (count, outcome) in counts.iter_mut().zip(["granted", "busy", "unavailable"]) {
+        let name = format!("stockhold_lock_acquire_seconds_count{{outcome=\"{outcome}\"}}");
+        *count = shop.number(0, &name).await.unwrap_or(0);
+    }
+    counts
 }
 
 /// Asks for the lock, or for what is to be done with it, without waiting.

@@ -107,6 +107,22 @@ impl Shop {
         ["on_hand", "held", "allocated", "available"].map(|name| item[name].as_i64().unwrap())
     }
 
+    /// What the n-th instance counts under a name, which has its labels behind it.
+    pub(crate) async fn number(&self, n: usize, name: &str) -> Option<u64> {
+        let metrics = self.keeper(n).text("/metrics").await;
+        let found = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        found.map(|number| number.parse().unwrap())
+    }
+
+    /// Waits until locks are granted by this one.
+    pub(crate) async fn wait_for_grantor(&self, wanted: &str, limit: Duration) {
+        let end = SystemClock.boot() + limit;
+        while self.sql("SELECT grantor FROM lock_rule WHERE is_open") != wanted {
+            assert!(SystemClock.boot() < end, "locks are not granted by {wanted}");
+            SystemClock.sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Waits until the metrics of the n-th instance have this line.
     pub(crate) async fn says(&self, n: usize, line: &str) {
         let end = SystemClock.boot() + SOON;

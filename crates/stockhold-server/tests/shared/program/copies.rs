@@ -31,11 +31,9 @@ pub(super) async fn wait_for(shop: &Shop, n: usize, wanted: &str) {
     }
 }
 
-/// What the nth instance counts under a name, which has its labels behind it.
+/// What the nth instance counts under a name that it has.
 pub(super) async fn number(shop: &Shop, n: usize, name: &str) -> u64 {
-    let metrics = shop.keeper(n).text("/metrics").await;
-    let found = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    found.unwrap_or_else(|| panic!("there is no {name}: {metrics}")).parse().unwrap()
+    shop.number(n, name).await.unwrap_or_else(|| panic!("there is no {name}"))
 }
 
 /// Waits until the first instance counts so.

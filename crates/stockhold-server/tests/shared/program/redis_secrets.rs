@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use serde_json::json;
 use stockhold::clock::{Clock, SystemClock};
-use stockhold_testkit::{PostgresServer, RedisServer, until};
+use stockhold_testkit::{PostgresServer, RedisServer};
 
 use super::copies::{LINK, errors, number, state, wait_for, wait_for_number};
 use crate::shop::{Shop, stockhold};
@@ -66,14 +66,6 @@ async fn use_locks(shop: &Shop) {
     }
 }
 
-fn wait_for_grantor(shop: &Shop, wanted: &str) {
-    let grantor = "SELECT grantor FROM lock_rule WHERE is_open";
-    until(SOON, &format!("locks of {wanted}"), || match shop.sql(grantor) {
-        found if found == wanted => Ok(()),
-        found => Err(found),
-    });
-}
-
 /// Whatever can be read of the instance.
 async fn expect_silent_answers(shop: &Shop) {
     for path in ["/readyz", "/livez", "/metrics", "/v1/stock?consistency=cached", "/openapi.json"] {
@@ -110,7 +102,7 @@ async fn a_server_with_a_wrong_password_of_redis_counts_that_it_is_denied_and_te
     shop.stock("MUG", 5).await;
     wait_for_number(&shop, &errors("denied"), SOON, |times| times > 0).await;
     assert_ne!(state(&shop, 0).await, "up");
-    wait_for_grantor(&shop, "database");
+    shop.wait_for_grantor("database", SOON).await;
     use_locks(&shop).await;
     shop.keeper(0).get("/v1/stock/MUG?consistency=cached").await.expect_status(200);
     expect_silent_answers(&shop).await;
@@ -126,7 +118,7 @@ async fn a_password_that_redis_does_not_take_any_more_is_told_as_denied_and_not_
     let mut shop = open(&url);
     shop.stock("MUG", 5).await;
     wait_for(&shop, 0, "up").await;
-    wait_for_grantor(&shop, "redis");
+    shop.wait_for_grantor("redis", SOON).await;
     use_locks(&shop).await;
     assert_eq!(number(&shop, 0, &errors("denied")).await, 0);
     redis.cli(&["ACL", "SETUSER", "stockhold", "resetpass", ">another-one"]);
@@ -154,7 +146,7 @@ async fn a_redis_that_cannot_be_reached_is_told_of_without_its_password() {
     let mut shop = open(&url);
     shop.stock("MUG", 5).await;
     wait_for(&shop, 0, "up").await;
-    wait_for_grantor(&shop, "redis");
+    shop.wait_for_grantor("redis", SOON).await;
     use_locks(&shop).await;
     redis.stop();
     wait_for_number(&shop, LINK, SOON, |is_up| is_up == 0).await;

@@ -87,10 +87,8 @@ impl Street {
 
     /// How often this instance has met this sort of trouble with Redis.
     pub(super) async fn troubles(&self, n: usize, kind: &str) -> u64 {
-        let metrics = self.shop.keeper(n).text("/metrics").await;
-        let name = format!("stockhold_redis_errors_total{{kind=\"{kind}\"}} ");
-        let count = metrics.lines().find_map(|line| line.strip_prefix(&name));
-        count.map_or(0, |count| count.parse().unwrap())
+        let name = format!("stockhold_redis_errors_total{{kind=\"{kind}\"}}");
+        self.shop.number(n, &name).await.unwrap_or(0)
     }
 
     /// Does this to Redis, and waits until this instance has met that sort of trouble because of it.
@@ -107,11 +105,7 @@ impl Street {
 
     /// Waits until locks are granted by this one.
     pub(super) async fn locks_are_granted_by(&self, grantor: &str) {
-        let end = SystemClock.boot() + 3 * SOON;
-        while self.shop.sql("SELECT grantor FROM lock_rule WHERE is_open") != grantor {
-            assert!(SystemClock.boot() < end, "locks are not granted by {grantor}");
-            SystemClock.sleep(LOOK_AGAIN).await;
-        }
+        self.shop.wait_for_grantor(grantor, 3 * SOON).await;
     }
 
     /// Nobody has noticed anything: no question of a customer was left without an answer, no copy was older than it
